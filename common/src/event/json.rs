@@ -1,0 +1,92 @@
+//! The JSON event format, CloudEvents 1.0 JSON section 3.
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::value::RawValue;
+
+use super::{Event, extension};
+
+impl Serialize for Event {
+    /// Writes the event in structured form. `data` of a JSON payload is its own text, neither parsed into values nor
+    /// printed again; any other payload is `data_base64`.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("specversion", "1.0")?;
+        map.serialize_entry("id", &self.id)?;
+        map.serialize_entry("type", &self.kind)?;
+        map.serialize_entry("source", &self.source())?;
+        map.serialize_entry("subject", &self.subject)?;
+        map.serialize_entry("time", &self.time.to_string())?;
+        map.serialize_entry("datacontenttype", &self.content_type)?;
+        map.serialize_entry(extension::APPLICATION, self.device.application())?;
+        map.serialize_entry(extension::DEVICE, self.device.device())?;
+        map.serialize_entry(extension::PARTITION_KEY, self.device.as_str())?;
+        for (name, value) in &self.extensions {
+            map.serialize_entry(name, value)?;
+        }
+        if !self.data.is_empty() {
+            match self.json_data() {
+                Some(json) => map.serialize_entry("data", json)?,
+                None => map.serialize_entry("data_base64", &BASE64_STANDARD.encode(&self.data))?,
+            }
+        }
+        map.end()
+    }
+}
+
+impl Event {
+    fn json_data(&self) -> Option<&RawValue> {
+        let essence = self.content_type.split(';').next().unwrap_or_default().trim();
+        let subtype = essence.split_once('/').map(|(_, subtype)| subtype.to_ascii_lowercase())?;
+        if subtype != "json" && !subtype.ends_with("+json") {
+            return None;
+        }
+        serde_json::from_slice(&self.data).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use crate::event::example;
+
+    #[test]
+    fn json_data_is_its_own_text() {
+        let text = serde_json::to_string(&example()).unwrap();
+        assert!(text.contains(r#""data":{ "set-temp": 40 }"#), "{text}");
+        assert!(text.contains(r#""partitionkey":"default/d1""#), "{text}");
+        assert!(text.contains(r#""expirytime":"2023-11-14T22:14:00.000Z""#), "{text}");
+    }
+
+    #[test]
+    fn other_data_is_base64() {
+        for (content_type, data) in [("text/plain", "hi"), ("application/json", "{broken"), ("x", "1")] {
+            let mut event = example();
+            event.content_type = content_type.into();
+            event.data = Bytes::from_static(data.as_bytes());
+            let value = serde_json::to_value(&event).unwrap();
+            assert!(value["data_base64"].is_string(), "{content_type}");
+            assert!(value.get("data").is_none());
+        }
+    }
+
+    #[test]
+    fn the_sdk_reads_what_we_write() {
+        let text = serde_json::to_string(&example()).unwrap();
+        let event: cloudevents::Event = serde_json::from_str(&text).unwrap();
+        let ours = crate::event::binding::to_sdk(&example()).unwrap();
+        assert_eq!(event.id_type_subject(), ours.id_type_subject());
+    }
+
+    trait Essence {
+        fn id_type_subject(&self) -> (String, String, Option<String>);
+    }
+
+    impl Essence for cloudevents::Event {
+        fn id_type_subject(&self) -> (String, String, Option<String>) {
+            use cloudevents::AttributesReader;
+            (self.id().into(), self.ty().into(), self.subject().map(Into::into))
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Names of things, each of a type of its own. A value of one of these types is known to be well formed.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
+
+/// The application that a user name without `@application` belongs to.
+pub const DEFAULT_APPLICATION: &str = "default";
+
+/// The longest id or name, in bytes.
+pub const MAX_ID_LEN: usize = 128;
+
+/// Says why a text is no id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// The text is empty or longer than [`MAX_ID_LEN`].
+    #[error("{what} must have 1 to {MAX_ID_LEN} characters, this one has {len}")]
+    Length {
+        /// What was parsed, as `device id`.
+        what: &'static str,
+        /// The length of the text in bytes.
+        len: usize,
+    },
+    /// The text has a character outside the allowed set, or is `.` or `..`.
+    #[error("{what} may have only A-Z a-z 0-9 . _ ~ - and must not be '.' or '..'")]
+    Character {
+        /// What was parsed, as `device id`.
+        what: &'static str,
+    },
+}
+
+fn check(what: &'static str, text: &str) -> Result<(), InvalidId> {
+    if text.is_empty() || text.len() > MAX_ID_LEN {
+        return Err(InvalidId::Length { what, len: text.len() });
+    }
+    if !is_unreserved(text) || text == "." || text == ".." {
+        return Err(InvalidId::Character { what });
+    }
+    Ok(())
+}
+
+/// Tells whether a text consists of the characters that ids are made of.
+pub(crate) fn is_unreserved(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte))
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident, $what:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Borrows the text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// Parses one percent-encoded path segment, decoding it once.
+            pub fn from_segment(segment: &str) -> Result<Self, InvalidId> {
+                let decoded = percent_decode_str(segment)
+                    .decode_utf8()
+                    .map_err(|_| InvalidId::Character { what: $what })?;
+                decoded.parse()
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                check($what, text)?;
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0.as_ref().to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// Names an application, the owner of devices.
+    AppId, "application id";
+    /// Names a device within its application.
+    DeviceId, "device id";
+    /// Names what a command asks for; the subject of a command event.
+    CommandName, "command name";
+    /// Identifies an event; of a command, the command's id. Ours are UUIDv7.
+    EventId, "event id";
+}
+
+impl EventId {
+    /// Makes an id of a UUID.
+    pub fn from_uuid(uuid: uuid::Uuid) -> Self {
+        let mut text = uuid::Uuid::encode_buffer();
+        Self((&*uuid.hyphenated().encode_lower(&mut text)).into())
+    }
+}
+
+/// Names a device in the whole cloud: `{application}/{device}`, which is also the partition key of all its events.
+///
+/// It compares and hashes like its bytes, so that a record's key is looked up without being parsed.
+#[derive(Clone)]
+pub struct DeviceKey {
+    text: Arc<str>,
+    slash: usize,
+}
+
+impl DeviceKey {
+    /// Joins an application's and a device's id.
+    pub fn new(application: &AppId, device: &DeviceId) -> Self {
+        Self { slash: application.as_str().len(), text: format!("{application}/{device}").into() }
+    }
+
+    /// Parses the key of a record.
+    pub fn from_bytes(key: &[u8]) -> Result<Self, InvalidId> {
+        let what = "record key";
+        let text = std::str::from_utf8(key).map_err(|_| InvalidId::Character { what })?;
+        let (application, device) = text.split_once('/').ok_or(InvalidId::Character { what })?;
+        Ok(Self::new(&application.parse()?, &device.parse()?))
+    }
+
+    /// Borrows the whole key.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Borrows the application's id.
+    pub fn application(&self) -> &str {
+        &self.text[..self.slash]
+    }
+
+    /// Borrows the device's id within its application.
+    pub fn device(&self) -> &str {
+        &self.text[self.slash + 1..]
+    }
+}
+
+impl PartialEq for DeviceKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for DeviceKey {}
+
+impl Hash for DeviceKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.as_bytes().hash(state);
+    }
+}
+
+impl Borrow<[u8]> for DeviceKey {
+    fn borrow(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
+impl fmt::Display for DeviceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for DeviceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.text)
+    }
+}
+
+/// Identifies a connection within one incarnation of a replica: a counter, so the higher is the newer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_take_the_unreserved_characters_only() {
+        assert_eq!("a.B_9~-".parse::<DeviceId>().unwrap().as_str(), "a.B_9~-");
+        for bad in [".", "..", "a/b", "a b", "a#", "+", "ä", "a\0", "a%2e"] {
+            assert_eq!(bad.parse::<DeviceId>(), Err(InvalidId::Character { what: "device id" }), "{bad:?}");
+        }
+        assert!("x".repeat(128).parse::<AppId>().is_ok());
+        assert_eq!(
+            "x".repeat(129).parse::<AppId>(),
+            Err(InvalidId::Length { what: "application id", len: 129 })
+        );
+        assert!("".parse::<CommandName>().is_err());
+    }
+
+    #[test]
+    fn a_segment_is_decoded_once() {
+        assert_eq!(DeviceId::from_segment("device%5Fid").unwrap().as_str(), "device_id");
+        assert!(DeviceId::from_segment("a%252Fb").is_err());
+        assert!(DeviceId::from_segment("%2e%2e").is_err());
+        assert!(DeviceId::from_segment("a%2Fb").is_err());
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_bytes() {
+        let key = DeviceKey::new(&"default".parse().unwrap(), &"d1".parse().unwrap());
+        assert_eq!((key.application(), key.device()), ("default", "d1"));
+        let table = std::collections::HashMap::from([(key.clone(), 1)]);
+        assert_eq!(table.get(b"default/d1".as_slice()), Some(&1));
+        assert_eq!(DeviceKey::from_bytes(b"default/d1"), Ok(key));
+        assert!(DeviceKey::from_bytes(b"default").is_err());
+        assert!(DeviceKey::from_bytes(b"a/b/c").is_err());
+        assert!(DeviceKey::from_bytes(b"\xff/b").is_err());
+    }
+}

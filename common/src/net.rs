@@ -1,0 +1,138 @@
+//! Listeners: where a server listens, and with which certificate.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Where to listen, as an option says it: an address and a port, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listen {
+    /// Listen here. Port 0 takes a free one.
+    At(SocketAddr),
+    /// Do not listen.
+    Off,
+}
+
+impl Listen {
+    /// Binds the address.
+    ///
+    /// # Errors
+    /// Names the address that is not to be had.
+    pub fn bind(self) -> Result<Option<TcpListener>, NetError> {
+        match self {
+            Self::At(address) => {
+                let listener =
+                    TcpListener::bind(address).map_err(|source| NetError::Bind { address, source })?;
+                listener.set_nonblocking(true).map_err(|source| NetError::Bind { address, source })?;
+                Ok(Some(listener))
+            }
+            Self::Off => Ok(None),
+        }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            _ => text
+                .parse()
+                .map(Self::At)
+                .map_err(|_| "expected ADDRESS:PORT, as 127.0.0.1:8080 or [::1]:8080, or 'off'".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(address) => address.fmt(f),
+            Self::Off => f.write_str("off"),
+        }
+    }
+}
+
+/// The bound sockets of one server. Either may be left out.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// For plain connections.
+    pub plain: Option<TcpListener>,
+    /// For TLS connections, with the configuration that they get.
+    pub tls: Option<(TcpListener, Arc<ServerConfig>)>,
+}
+
+/// Says why a server cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// The address is not to be had.
+    #[error("cannot listen on {address}: {source}; choose another address or 'off'")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// A PEM file cannot be read or has nothing of the kind.
+    #[error("cannot read {what} from {path}: {reason}")]
+    Pem {
+        /// What was sought.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why it was not found.
+        reason: String,
+    },
+    /// The key does not fit the certificate, or is of an unknown kind.
+    #[error("certificate and key do not make a TLS server: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Loads a certificate chain and its key, both PEM, for TLS 1.2 and 1.3.
+///
+/// # Errors
+/// Names the file that is of no use.
+pub fn load_tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, NetError> {
+    let failed = |what, path: &Path, reason: String| NetError::Pem { what, path: path.to_owned(), reason };
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>())
+        .map_err(|error| failed("a certificate", certificate, error.to_string()))?;
+    if chain.is_empty() {
+        return Err(failed("a certificate", certificate, "there is none".to_owned()));
+    }
+    let private =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| failed("a private key", key, error.to_string()))?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, private)?;
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listen_is_an_address_or_off() {
+        assert_eq!("off".parse(), Ok(Listen::Off));
+        assert_eq!("[::1]:80".parse::<Listen>().map(|listen| listen.to_string()), Ok("[::1]:80".into()));
+        assert!("localhost".parse::<Listen>().is_err());
+        assert!("127.0.0.1".parse::<Listen>().is_err());
+    }
+
+    #[test]
+    fn errors_name_the_file() {
+        let error = load_tls(Path::new("/none.crt"), Path::new("/none.key")).unwrap_err().to_string();
+        assert!(error.contains("/none.crt"), "{error}");
+    }
+}

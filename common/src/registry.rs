@@ -1,0 +1,1 @@
+//! The registry: applications, devices, credentials and tokens, in SQL.

@@ -1,0 +1,47 @@
+//! Why a device's request failed, for every protocol the same.
+
+use std::time::Duration;
+
+use crate::auth::AuthError;
+use crate::channel::PublishError;
+use crate::error::ErrorKind;
+use crate::ingest::Rejected;
+use crate::sessions::End;
+
+/// Says why a device's request failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ServiceError {
+    /// The device was not let in.
+    #[error(transparent)]
+    Login(#[from] AuthError),
+    /// What the device sent breaks a rule.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// The channel did not take the event.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The channel did not answer in time; the event may be in it.
+    #[error("the channel did not acknowledge the event within {0:?} (option --publish-timeout)")]
+    TimedOut(Duration),
+    /// The device has as many connections as it may.
+    #[error("the device has {0} connections already (option --max-device-connections)")]
+    TooManyConnections(usize),
+    /// The session was ended.
+    #[error("the session has ended: {0:?}")]
+    Ended(End),
+}
+
+impl ServiceError {
+    /// Returns the kind of the failure.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Login(error) => error.kind(),
+            Self::Rejected(error) => error.kind(),
+            Self::Publish(error) => error.kind(),
+            Self::TimedOut(_) => ErrorKind::Unavailable,
+            Self::TooManyConnections(_) => ErrorKind::Overloaded,
+            Self::Ended(End::Revoked | End::TakenOver) => ErrorKind::Unauthenticated,
+            Self::Ended(End::Shutdown) => ErrorKind::Unavailable,
+        }
+    }
+}

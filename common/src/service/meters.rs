@@ -1,0 +1,48 @@
+//! What the shell counts, and what it says of commands that came to an end.
+
+use metrics::{Counter, counter};
+
+use super::devices::Protocol;
+use crate::command::Command;
+use crate::error::ErrorKind;
+use crate::outcome::Outcome;
+
+/// Counters that are touched for every message, looked up once.
+#[derive(Debug)]
+pub(super) struct Meters {
+    /// Commands for devices that have no connection here.
+    pub(super) foreign: Counter,
+    /// Records that are no commands.
+    pub(super) malformed: Counter,
+}
+
+impl Meters {
+    pub(super) fn new() -> Self {
+        Self {
+            foreign: counter!("drogue_commands_foreign_total"),
+            malformed: counter!("drogue_records_malformed_total", "channel" => "commands"),
+        }
+    }
+}
+
+/// Counts what became of telemetry: `accepted`, or the kind of the failure.
+pub(super) fn telemetry(protocol: Protocol, result: &'static str) {
+    counter!("drogue_telemetry_total", "protocol" => protocol.as_str(), "result" => result).increment(1);
+}
+
+/// Counts a login that was refused.
+pub(super) fn refused_login(protocol: Protocol, kind: ErrorKind) {
+    counter!("drogue_logins_refused_total", "protocol" => protocol.as_str(), "kind" => kind.as_str())
+        .increment(1);
+}
+
+/// Counts and logs what became of a command.
+pub(super) fn outcome(command: &Command, outcome: Outcome) {
+    let (state, detail) = (outcome.state(), outcome.detail());
+    counter!("drogue_commands_total", "state" => state, "detail" => detail).increment(1);
+    let (id, device) = (command.id.as_str(), command.device.as_str());
+    match outcome {
+        Outcome::Delivered(_) => tracing::trace!(id, device, state, detail, "command"),
+        Outcome::Undelivered(_) | Outcome::Expired => tracing::info!(id, device, state, detail, "command"),
+    }
+}

@@ -1,0 +1,141 @@
+//! A device that is logged in.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::connection::{Connection, Delivery};
+use super::devices::{Protocol, Shared};
+use super::error::ServiceError;
+use super::{meters, new_event_id};
+use crate::BoxFuture;
+use crate::auth::{AuthError, Login};
+use crate::channel::Channel;
+use crate::connections::{Capacity, Terms};
+use crate::id::DeviceKey;
+use crate::ingest::{Telemetry, Ttd};
+use crate::sessions::{End, Refused, SessionId};
+
+/// A device that is logged in. Dropping it closes the session.
+pub struct Session {
+    shared: Arc<Shared>,
+    protocol: Protocol,
+    device: DeviceKey,
+    id: SessionId,
+}
+
+impl Session {
+    pub(super) async fn log_in(
+        shared: &Arc<Shared>,
+        protocol: Protocol,
+        login: &Login,
+        client: Option<Arc<str>>,
+    ) -> Result<Self, ServiceError> {
+        let (device, id) = (login.device.clone(), SessionId(shared.next()));
+        // Opened before the check, so that a change of the device between check and confirmation ends it.
+        shared.sessions.of(device.as_str().as_bytes()).open(device.clone(), id, client);
+        let session = Self { shared: shared.clone(), protocol, device, id };
+        shared.authenticator.authenticate(login).await?;
+        let limit = shared.limits.max_device_connections;
+        let confirmed =
+            shared.sessions.of(session.device.as_str().as_bytes()).confirm(&session.device, id, limit);
+        let taken_over = confirmed.map_err(|refused| match refused {
+            Refused::Ended(End::Revoked) => AuthError::Denied.into(),
+            Refused::Ended(end) => ServiceError::Ended(end),
+            Refused::TooMany => ServiceError::TooManyConnections(limit),
+        })?;
+        taken_over.into_iter().for_each(Waker::wake);
+        Ok(session)
+    }
+
+    /// Returns the device.
+    pub fn device(&self) -> &DeviceKey {
+        &self.device
+    }
+
+    /// Publishes telemetry; the future resolves once the channel has persisted it.
+    ///
+    /// Events take their place in the order when this is called. `ttd` is the wait that was granted.
+    pub fn publish(
+        &self,
+        telemetry: Telemetry,
+        ttd: Option<Ttd>,
+    ) -> impl Future<Output = Result<(), ServiceError>> + Send + use<> {
+        let protocol = self.protocol;
+        let taken = self.begin_publish(telemetry, ttd);
+        let limit = self.shared.limits.publish_timeout;
+        async move {
+            let result = match taken {
+                Ok(acknowledged) => match tokio::time::timeout(limit, acknowledged).await {
+                    Ok(result) => result.map_err(Into::into),
+                    Err(_) => Err(ServiceError::TimedOut(limit)),
+                },
+                Err(error) => Err(error),
+            };
+            let counted = result.as_ref().map_or_else(|error| error.kind().as_str(), |()| "accepted");
+            meters::telemetry(protocol, counted);
+            result
+        }
+    }
+
+    /// Publishes telemetry and waits for a command until `ttd` has passed, the wait being registered first.
+    ///
+    /// Returns `None` if no command came. A command that comes before the channel's acknowledgement waits for it.
+    ///
+    /// # Errors
+    /// Fails if the telemetry is not known to be persisted; a command that came meanwhile is then not delivered here.
+    pub async fn exchange(&self, telemetry: Telemetry, ttd: Ttd) -> Result<Option<Delivery>, ServiceError> {
+        let deadline = self.shared.clock.instant() + ttd.duration();
+        let terms = Terms { capacity: Capacity::One, deadline: Some(deadline) };
+        let connection = self.connect(terms).await?;
+        self.publish(telemetry, Some(ttd)).await?;
+        tokio::select! {
+            biased;
+            delivery = connection.receive_until(deadline) => Ok(delivery),
+            _ = self.ended() => Ok(None),
+        }
+    }
+
+    /// Registers a connection, by which commands come from now on.
+    ///
+    /// # Errors
+    /// Fails if the device has too many connections.
+    pub async fn connect(&self, terms: Terms) -> Result<Connection, ServiceError> {
+        Connection::open(&self.shared, self.device.clone(), terms)
+    }
+
+    /// Returns how an MQTT-like session takes commands: any number, with a bounded queue.
+    pub fn queue(&self) -> Terms {
+        Terms { capacity: Capacity::Queue(self.shared.limits.command_queue), deadline: None }
+    }
+
+    /// Resolves when the session must end, with the reason.
+    pub async fn ended(&self) -> End {
+        let key = self.device.as_str().as_bytes();
+        poll_fn(|context| self.shared.sessions.of(key).poll_end(&self.device, self.id, context.waker())).await
+    }
+
+    fn begin_publish(
+        &self,
+        telemetry: Telemetry,
+        ttd: Option<Ttd>,
+    ) -> Result<BoxFuture<'static, Result<(), crate::channel::PublishError>>, ServiceError> {
+        let received = self.shared.clock.wall();
+        let max_payload = self.shared.limits.max_payload;
+        let id = new_event_id(received);
+        let event = telemetry.into_event(id, self.device.clone(), received, ttd, max_payload)?;
+        Ok(self.shared.sink.publish(Channel::Telemetry, event))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.shared.sessions.of(self.device.as_str().as_bytes()).close(&self.device, self.id);
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("device", &self.device).field("id", &self.id).finish_non_exhaustive()
+    }
+}

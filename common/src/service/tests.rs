@@ -1,0 +1,1 @@
+//! The shell over a channel and a registry in memory.

@@ -1,0 +1,1 @@
+//! What the mains share: options, logging, composition.

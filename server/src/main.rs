@@ -1,0 +1,2 @@
+//! The binary `drogue`.
+fn main() {}

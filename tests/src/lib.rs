@@ -1,0 +1,1 @@
+//! System tests, fault tests and the load tool.
