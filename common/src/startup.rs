@@ -1,1 +1,15 @@
-//! What the mains share: options, logging, composition.
+//! What the mains share: options, logging, signals, exit codes, and the choice of adapters.
+//!
+//! A main parses its options ([`parse`]), and hands what it does to [`serve`], which sets up the process around it.
+//! This is the only room of `common` that names adapters.
+//!
+//! Invariants: a configuration is checked whole before a port is bound, and a bad one exits with
+//! [`EXIT_BAD_CONFIGURATION`]; nothing else exits with that code.
+
+mod limits;
+mod logging;
+mod process;
+
+pub use limits::LimitOptions;
+pub use logging::LogOptions;
+pub use process::{BadConfiguration, EXIT_BAD_CONFIGURATION, parse, report, serve};
