@@ -34,6 +34,8 @@ pub mod registry;
 pub mod service;
 #[cfg(feature = "startup")]
 pub mod startup;
+#[cfg(any(feature = "testing", all(test, feature = "service")))]
+pub mod testing;
 #[cfg(feature = "web")]
 pub mod web;
 

@@ -1,0 +1,60 @@
+//! Doubles for tests: a channel and a registry in memory, which fail when they are told to.
+//!
+//! Not for production: nothing here is durable or bounded.
+
+mod authenticator;
+mod channel;
+
+pub use authenticator::StaticAuthenticator;
+pub use channel::MemoryChannel;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::channel::SourceError;
+use crate::command::Command;
+use crate::event::OCTET_STREAM;
+use crate::id::{CommandName, DeviceKey};
+use crate::service::{Clock, DeviceService, Limits, new_event_id};
+
+/// How long a test waits for what must happen, on a machine that is busy with other things.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until a condition holds.
+///
+/// # Panics
+/// Panics with `what` if it does not hold within [`PATIENCE`].
+pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let reached = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, reached).await.is_ok(), "waited in vain: {what}");
+}
+
+/// Makes a command for a device that expires [`PATIENCE`] from now.
+pub fn command(device: &DeviceKey, name: CommandName, payload: &'static [u8]) -> Command {
+    let now = Clock::system().wall();
+    Command {
+        id: new_event_id(now),
+        device: device.clone(),
+        name,
+        expires: now.saturating_add(PATIENCE),
+        content_type: OCTET_STREAM.to_owned(),
+        payload: payload.into(),
+    }
+}
+
+/// Starts a device service over doubles.
+///
+/// # Errors
+/// Fails if the channel was told to refuse subscriptions.
+pub async fn device_service(
+    channel: &MemoryChannel,
+    authenticator: &StaticAuthenticator,
+    limits: Limits,
+) -> Result<DeviceService, SourceError> {
+    let (sink, authenticator) = (Arc::new(channel.clone()), Arc::new(authenticator.clone()));
+    DeviceService::start(sink, channel, authenticator, limits, Clock::system()).await
+}
