@@ -1,1 +1,3 @@
 //! System tests, fault tests and the load tool.
+
+pub mod contract;
