@@ -1,0 +1,436 @@
+//! A device's session: one task that reads its packets, publishes its telemetry and writes its commands.
+
+use std::future::poll_fn;
+use std::ops::ControlFlow;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use common::BoxFuture;
+use common::ingest::Telemetry;
+use common::service::{self, Connection, ServiceError};
+use common::sessions::End;
+use ntex::io::{IoBoxed, RecvError};
+
+use crate::connection::{CommandFlow, Filters, Window, subscribe};
+use crate::packet::{Inbound, Outbound, Subscribe, Unsubscribe};
+use crate::reply::{AfterFailure, Goodbye, Granted, after_failure};
+use crate::server::Endpoint;
+use crate::signal::Signal;
+use crate::telemetry::TelemetryFlow;
+use crate::wire::Wire;
+
+/// How long a closing connection is given to take what is still to be written, and to close its side.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Why a session ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// The device sent DISCONNECT.
+    Disconnected { will: bool },
+    /// The connection is gone.
+    Lost,
+    /// The server ends it.
+    Ended(Goodbye),
+}
+
+impl From<Goodbye> for Ending {
+    fn from(goodbye: Goodbye) -> Self {
+        Self::Ended(goodbye)
+    }
+}
+
+/// What CONNECT settled.
+pub(crate) struct Terms {
+    /// How long the device may be silent: one and a half times the keep-alive.
+    pub(crate) silence: Duration,
+    /// How many commands may be unacknowledged.
+    pub(crate) window: usize,
+    /// What is published when the connection is lost.
+    pub(crate) will: Option<Box<Telemetry>>,
+}
+
+/// A session, from CONNACK to the end of its connection.
+pub(crate) struct Session {
+    endpoint: Arc<Endpoint>,
+    device: Rc<service::Session>,
+    io: IoBoxed,
+    wire: Wire,
+    telemetry: TelemetryFlow,
+    /// Made with the first SUBSCRIBE: most devices only send.
+    commands: Option<Box<CommandFlow>>,
+    subscribing: Option<Box<Subscribing>>,
+    signal: Arc<Signal>,
+    timer: Timer,
+    heard: Instant,
+    terms: Terms,
+}
+
+/// A SUBSCRIBE whose connection is being registered. Nothing more is read meanwhile.
+struct Subscribing {
+    filters: Filters,
+    answer: Subscribed,
+    connection: Pin<Box<dyn Future<Output = Result<Connection, ServiceError>>>>,
+}
+
+struct Subscribed {
+    id: std::num::NonZeroU16,
+    granted: Vec<Granted>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        endpoint: Arc<Endpoint>,
+        device: service::Session,
+        io: IoBoxed,
+        wire: Wire,
+        terms: Terms,
+    ) -> Self {
+        let heard = endpoint.service.clock().instant();
+        let config = &endpoint.config;
+        Self {
+            device: Rc::new(device),
+            telemetry: TelemetryFlow::new(config.mqtt_max_in_flight, config.mqtt_max_topic_aliases),
+            commands: None,
+            subscribing: None,
+            signal: Signal::new(Waker::noop().clone()),
+            timer: Timer::new(heard + terms.silence),
+            endpoint,
+            io,
+            wire,
+            heard,
+            terms,
+        }
+    }
+
+    /// Serves the device until its connection ends.
+    pub(crate) async fn run(mut self: Box<Self>) {
+        let ending = poll_fn(|context| match self.turn(context) {
+            ControlFlow::Break(ending) => Poll::Ready(ending),
+            ControlFlow::Continue(()) => Poll::Pending,
+        })
+        .await;
+        self.close(ending).await;
+    }
+
+    /// Does whatever can be done now.
+    fn turn(&mut self, context: &mut Context<'_>) -> ControlFlow<Ending> {
+        if !self.signal.wakes(context.waker()) {
+            self.signal = Signal::new(context.waker().clone());
+        }
+        if self.signal.take() {
+            self.heed_end()?;
+            if let Some(commands) = &mut self.commands {
+                commands.notice();
+            }
+        }
+        self.heed_time(context)?;
+        self.answer(context)?;
+        self.finish_subscribe(context)?;
+        self.read(context)?;
+        self.pump_commands(context)?;
+        self.set_timer(context);
+        ControlFlow::Continue(())
+    }
+
+    /// Ends the session if it was ended from elsewhere: taken over, revoked, or by the shutdown.
+    fn heed_end(&mut self) -> ControlFlow<Ending> {
+        let waker = Waker::from(self.signal.clone());
+        let ended = pin!(self.device.ended());
+        match ended.poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(end) => ControlFlow::Break(Goodbye::Session(end).into()),
+            Poll::Pending => ControlFlow::Continue(()),
+        }
+    }
+
+    /// Does what is due by the clock.
+    fn heed_time(&mut self, context: &mut Context<'_>) -> ControlFlow<Ending> {
+        if !self.timer.fired(context) {
+            return ControlFlow::Continue(());
+        }
+        let now = self.endpoint.service.clock().instant();
+        self.telemetry.retry(&self.device, now, context);
+        if let Some(commands) = &mut self.commands {
+            commands.expire(now).map_break(Ending::Ended)?;
+        }
+        // While the channel holds up reading, the device cannot be heard.
+        if !self.telemetry.has_room(self.wire.version()) {
+            self.heard = now;
+        }
+        if self.heard + self.terms.silence <= now {
+            return ControlFlow::Break(Goodbye::KeepAliveTimeout.into());
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Sets the timer for what is due next. It may fire too early: keep-alive moves with every packet, the timer not.
+    fn set_timer(&mut self, context: &mut Context<'_>) {
+        let commands = self.commands.as_ref().and_then(|commands| commands.next_deadline());
+        let due = [self.telemetry.next_retry(), commands].into_iter().flatten();
+        let due = due.fold(self.heard + self.terms.silence, Instant::min);
+        self.timer.set(due, context);
+    }
+
+    /// Answers the messages that the channel has taken, or not.
+    fn answer(&mut self, context: &mut Context<'_>) -> ControlFlow<Ending> {
+        while let Poll::Ready((receipt, result)) = self.telemetry.poll_answer(context) {
+            if let Err(kind) = result {
+                match after_failure(self.wire.version(), receipt.qos, kind) {
+                    AfterFailure::Acknowledge => {}
+                    AfterFailure::Nothing => continue,
+                    AfterFailure::End(goodbye) => return ControlFlow::Break(goodbye.into()),
+                }
+            }
+            if let Some(id) = receipt.id {
+                self.send(Outbound::Acknowledge { id, result })?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Reads packets while there is room for what they bring.
+    fn read(&mut self, context: &mut Context<'_>) -> ControlFlow<Ending> {
+        let mut heard = false;
+        while self.may_read() {
+            match self.io.poll_recv_decode(&self.wire, context) {
+                Ok(decoded) => {
+                    let Some(packet) = decoded.item else { break };
+                    if !heard {
+                        heard = true;
+                        self.heard = self.endpoint.service.clock().instant();
+                    }
+                    self.take(packet, context)?;
+                }
+                Err(RecvError::Decoder(goodbye)) => return ControlFlow::Break(goodbye.into()),
+                Err(RecvError::PeerGone(_)) => return ControlFlow::Break(Ending::Lost),
+                Err(RecvError::WriteBackpressure | RecvError::KeepAlive) => break,
+            }
+        }
+        if !self.may_read() {
+            // Woken when the connection closes, or when what was written has left.
+            self.io.poll_dispatch(context);
+            if self.io.is_closed() && self.telemetry.is_empty() {
+                return ControlFlow::Break(Ending::Lost);
+            }
+        }
+        if self.io.is_wr_backpressure() && self.io.poll_flush(context, false).is_ready() {
+            context.waker().wake_by_ref();
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn may_read(&self) -> bool {
+        self.telemetry.has_room(self.wire.version())
+            && self.subscribing.is_none()
+            && !self.io.is_wr_backpressure()
+    }
+
+    /// Takes one packet.
+    fn take(&mut self, packet: Inbound, context: &mut Context<'_>) -> ControlFlow<Ending> {
+        match packet {
+            Inbound::Publish(publish) => {
+                let timeout = self.endpoint.service.limits().publish_timeout;
+                let taken = self.telemetry.publish(&self.device, publish, self.heard, timeout, context);
+                taken.map_break(Ending::Ended)?;
+                self.answer(context)
+            }
+            Inbound::Acknowledge { id, accepted } => {
+                if let Some(commands) = &mut self.commands {
+                    commands.acknowledge(id, accepted);
+                }
+                ControlFlow::Continue(())
+            }
+            Inbound::Subscribe(request) => self.subscribe(request, context),
+            Inbound::Unsubscribe(request) => self.unsubscribe(request),
+            Inbound::Ping => self.send(Outbound::Pong),
+            Inbound::Disconnect { will } => ControlFlow::Break(Ending::Disconnected { will }),
+            Inbound::Connect(_) => ControlFlow::Break(Goodbye::ProtocolError.into()),
+            Inbound::Violation(goodbye) => ControlFlow::Break(goodbye.into()),
+        }
+    }
+
+    fn subscribe(&mut self, request: Subscribe, context: &mut Context<'_>) -> ControlFlow<Ending> {
+        if request.filters.is_empty() {
+            return ControlFlow::Break(Goodbye::ProtocolError.into());
+        }
+        let held = self.commands.as_ref().map_or(Filters::default(), |commands| commands.filters());
+        let (filters, granted) = subscribe(held, &request.filters, request.identified);
+        let answer = Subscribed { id: request.id, granted };
+        let connected = self.commands.as_ref().is_some_and(|commands| commands.is_connected());
+        if connected || filters.is_empty() {
+            if let Some(commands) = &mut self.commands {
+                commands.set_filters(filters);
+            }
+            return self.send(Outbound::SubAck { id: answer.id, granted: answer.granted });
+        }
+        let device = self.device.clone();
+        let connection = Box::pin(async move { device.connect(device.queue()).await });
+        self.subscribing = Some(Box::new(Subscribing { filters, answer, connection }));
+        self.finish_subscribe(context)
+    }
+
+    /// Answers SUBSCRIBE once the connection is registered: from SUBACK on no command is missed.
+    fn finish_subscribe(&mut self, context: &mut Context<'_>) -> ControlFlow<Ending> {
+        let Some(subscribing) = &mut self.subscribing else { return ControlFlow::Continue(()) };
+        let Poll::Ready(connected) = subscribing.connection.as_mut().poll(context) else {
+            return ControlFlow::Continue(());
+        };
+        let Some(subscribing) = self.subscribing.take() else { return ControlFlow::Continue(()) };
+        let Subscribing { filters, answer: Subscribed { id, mut granted }, .. } = *subscribing;
+        match connected {
+            Ok(connection) => {
+                let window = self.window();
+                let commands = self.commands.get_or_insert_with(|| Box::new(CommandFlow::new(window)));
+                commands.set_filters(filters);
+                commands.connect(connection);
+            }
+            Err(error) => {
+                tracing::debug!(device = self.device.device().as_str(), %error, "subscription failed");
+                let failed = Granted::Failed(error.kind());
+                granted.iter_mut().filter(|code| matches!(code, Granted::At(_))).for_each(|c| *c = failed);
+            }
+        }
+        self.send(Outbound::SubAck { id, granted })
+    }
+
+    fn unsubscribe(&mut self, request: Unsubscribe) -> ControlFlow<Ending> {
+        if request.filters.is_empty() {
+            return ControlFlow::Break(Goodbye::ProtocolError.into());
+        }
+        let mut filters = self.commands.as_ref().map_or(Filters::default(), |commands| commands.filters());
+        let existed = request.filters.iter().map(|filter| filters.remove(filter)).collect();
+        if let Some(commands) = &mut self.commands {
+            commands.set_filters(filters);
+        }
+        self.send(Outbound::UnsubAck { id: request.id, existed })
+    }
+
+    fn window(&self) -> Window {
+        Window { size: self.terms.window, ack_timeout: self.endpoint.config.mqtt_ack_timeout }
+    }
+
+    fn pump_commands(&mut self, context: &mut Context<'_>) -> ControlFlow<Ending> {
+        let Some(commands) = &mut self.commands else { return ControlFlow::Continue(()) };
+        let waker = Waker::from(self.signal.clone());
+        let clock = self.endpoint.service.clock();
+        let mut on_command = Context::from_waker(&waker);
+        commands.pump(&self.io, &self.wire, clock, context, &mut on_command).map_break(|()| Ending::Lost)
+    }
+
+    /// Writes a packet to the connection's buffer. Breaks off if the device takes no packet of that size.
+    fn send(&self, packet: Outbound) -> ControlFlow<Ending> {
+        match self.io.encode(packet, &self.wire) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(Goodbye::PacketTooLarge.into()),
+        }
+    }
+
+    /// Ends the session: gives commands back, says why, publishes the will.
+    async fn close(mut self: Box<Self>, ending: Ending) {
+        tracing::trace!(device = self.device.device().as_str(), ?ending, "session ends");
+        self.commands = None;
+        self.subscribing = None;
+        if ending == Ending::Ended(Goodbye::Session(End::Shutdown)) {
+            self.drain().await;
+        }
+        let will = self.will(ending);
+        let Self { endpoint, device, io, wire, .. } = *self;
+        // From here on the device may have another session in the place of this one.
+        drop(device);
+        match ending {
+            Ending::Lost => {}
+            Ending::Disconnected { .. } => hang_up(&io, &wire, None).await,
+            Ending::Ended(goodbye) => hang_up(&io, &wire, Some(Outbound::Disconnect(goodbye))).await,
+        }
+        drop(io);
+        if let Some(published) = will
+            && let Err(error) = published.await
+        {
+            tracing::debug!(%error, "will not published");
+        }
+        drop(endpoint);
+    }
+
+    /// Waits for the answers to the messages in flight, and sends them.
+    async fn drain(&mut self) {
+        // The rest of the grace time is for closing.
+        let limit = self.endpoint.config.grace.mul_f64(0.8);
+        let drained = poll_fn(|context| match self.answer(context) {
+            ControlFlow::Continue(()) if !self.telemetry.is_empty() => Poll::Pending,
+            _ => Poll::Ready(()),
+        });
+        // What is stalled was never taken and stays unanswered.
+        if tokio::time::timeout(limit, drained).await.is_err() {
+            tracing::debug!("the channel did not acknowledge in time to tell the device");
+        }
+    }
+
+    /// Publishes the will if the ending asks for it. A device that was shut out publishes nothing more.
+    fn will(&mut self, ending: Ending) -> Option<BoxFuture<'static, Result<(), ServiceError>>> {
+        let wanted = match ending {
+            Ending::Disconnected { will } => will,
+            Ending::Lost | Ending::Ended(_) => true,
+        };
+        let will = self.terms.will.take().filter(|_| wanted)?;
+        let ended = pin!(self.device.ended()).poll(&mut Context::from_waker(Waker::noop()));
+        match ended {
+            Poll::Ready(End::Revoked) => None,
+            Poll::Ready(End::TakenOver | End::Shutdown) | Poll::Pending => {
+                Some(Box::pin(self.device.publish(*will, None)))
+            }
+        }
+    }
+}
+
+/// Says the last word and closes the connection.
+///
+/// Closing a socket with something unread resets it, and a reset overtakes what was written: what the device still
+/// sends is read away until it closes its side, for a short time.
+pub(crate) async fn hang_up(io: &IoBoxed, wire: &Wire, last: Option<Outbound>) {
+    if let Some(packet) = last
+        && io.encode(packet, wire).is_err()
+    {
+        tracing::trace!("the last packet is longer than the device takes");
+    }
+    let lingered = tokio::time::timeout(LINGER, async {
+        io.flush(true).await?;
+        if wire.version() == crate::packet::Version::V5 {
+            while io.read_ready().await?.is_some() {
+                io.with_read_buf(|buffer| buffer.clear());
+            }
+        }
+        std::io::Result::Ok(())
+    });
+    if lingered.await.is_ok_and(|flushed| flushed.is_err()) {
+        return;
+    }
+    // The result says how the other side closed, which no longer matters.
+    drop(tokio::time::timeout(LINGER, io.shutdown()).await);
+}
+
+/// The one timer of a session.
+struct Timer {
+    sleep: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Timer {
+    fn new(at: Instant) -> Self {
+        Self { sleep: Box::pin(tokio::time::sleep_until(at.into())) }
+    }
+
+    fn fired(&mut self, context: &mut Context<'_>) -> bool {
+        self.sleep.as_mut().poll(context).is_ready()
+    }
+
+    /// Makes the timer fire at `at` or before.
+    fn set(&mut self, at: Instant, context: &mut Context<'_>) {
+        if self.sleep.is_elapsed() || at < self.sleep.deadline().into_std() {
+            self.sleep.as_mut().reset(at.into());
+            if self.fired(context) {
+                context.waker().wake_by_ref();
+            }
+        }
+    }
+}
