@@ -175,13 +175,24 @@ impl SourceError {
 /// A live subscription. Dropping it ends it.
 pub struct Subscription {
     live: Arc<AtomicBool>,
+    start: Option<Cursor>,
     _guard: Box<dyn Send + Sync>,
 }
 
 impl Subscription {
     /// Makes a subscription of an adapter: `live` is kept true while records flow, dropping `guard` ends it.
     pub fn new(live: Arc<AtomicBool>, guard: impl Send + Sync + 'static) -> Self {
-        Self { live, _guard: Box::new(guard) }
+        Self { live, start: None, _guard: Box::new(guard) }
+    }
+
+    /// Notes the position at which the subscription started.
+    pub fn starting_at(self, start: Cursor) -> Self {
+        Self { start: Some(start), ..self }
+    }
+
+    /// Returns the position before the first record that is handed over; `None` if the source has no positions.
+    pub fn start(&self) -> Option<&Cursor> {
+        self.start.as_ref()
     }
 
     /// Tells whether records flow: false while the channel cannot be reached or the subscription has ended.

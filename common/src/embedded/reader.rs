@@ -12,7 +12,7 @@ use super::cursor::{self, Position};
 use super::link::{Access, Link};
 use super::schema;
 use super::shared::Shared;
-use crate::channel::{Channel, Flow, RecordHandler, SourceError, Start, Subscription};
+use crate::channel::{Channel, Cursor, Flow, RecordHandler, SourceError, Start, Subscription};
 
 /// How long a subscription waits after the file could not be read.
 const RETRY: Duration = Duration::from_secs(1);
@@ -36,8 +36,8 @@ pub(super) async fn subscribe(
     let thread =
         thread::Builder::new().name("log-reader".into()).spawn(task).map_err(unavailable)?.thread().clone();
     let guard = EndGuard { end: signals.end, thread };
-    fixed.await.unwrap_or_else(|_| Err(unavailable("the subscription failed to start")))?;
-    Ok(Subscription::new(signals.live, guard))
+    let start = fixed.await.unwrap_or_else(|_| Err(unavailable("the subscription failed to start")))?;
+    Ok(Subscription::new(signals.live, guard).starting_at(start))
 }
 
 fn unavailable(reason: impl ToString) -> SourceError {
@@ -79,14 +79,17 @@ fn serve(
     start: Start,
     handler: Box<dyn RecordHandler>,
     signals: Signals,
-    started: oneshot::Sender<Result<(), SourceError>>,
+    started: oneshot::Sender<Result<Cursor, SourceError>>,
 ) {
     let _live = LiveGuard(signals.live.clone());
     // From here on a commit wakes this thread, so none is missed between the start and the first sleep.
     let _woken = shared.wake_me(&channels);
     let reader = Reader::open(shared, channels, start, handler, signals);
     let (reader, result) = match reader {
-        Ok(reader) => (Some(reader), Ok(())),
+        Ok(reader) => {
+            let start = cursor::format(&shared.id, reader.position);
+            (Some(reader), Ok(start))
+        }
         Err(error) => (None, Err(error)),
     };
     if started.send(result).is_ok()

@@ -46,7 +46,7 @@ impl RecordHandler for Teller {
 
 struct Stream {
     told: Receiver<Told>,
-    _subscription: Subscription,
+    subscription: Subscription,
 }
 
 impl Stream {
@@ -102,7 +102,7 @@ async fn publish(log: &EmbeddedLog, subject: &str) -> Result<(), PublishError> {
 async fn try_stream(log: &EmbeddedLog, start: Start, capacity: usize) -> Result<Stream, SourceError> {
     let (sender, told) = sync_channel(capacity);
     let subscription = log.subscribe(&[Channel::Commands], start, Box::new(Teller(sender))).await?;
-    Ok(Stream { told, _subscription: subscription })
+    Ok(Stream { told, subscription })
 }
 
 async fn stream(log: &EmbeddedLog, start: Start) -> Stream {
@@ -171,6 +171,18 @@ async fn a_cursor_is_bound_to_its_log_and_survives_a_restart() {
     publish(&other, "a").await.unwrap();
     let result = try_stream(&other, Start::After(cursor), 1).await;
     assert_eq!(result.err(), Some(SourceError::InvalidCursor));
+}
+
+#[tokio::test]
+async fn the_start_of_a_subscription_is_a_position() {
+    let fixture = Fixture::new();
+    let log = fixture.open();
+    publish(&log, "before").await.unwrap();
+    let start = stream(&log, Start::Latest).await.subscription.start().cloned().unwrap();
+    publish(&log, "behind").await.unwrap();
+    let resumed = stream(&log, Start::After(start.clone())).await;
+    assert_eq!(resumed.subscription.start(), Some(&start));
+    assert_eq!(resumed.next_record().0, "behind");
 }
 
 #[tokio::test]
@@ -345,7 +357,7 @@ async fn closing_writes_what_was_accepted_and_ends_subscriptions() {
         result.await.unwrap();
     }
     while live.told.recv_timeout(PATIENCE).is_ok() {}
-    assert!(!live._subscription.is_live());
+    assert!(!live.subscription.is_live());
     let kept: i64 = Connection::open(fixture.path())
         .unwrap()
         .query_row("SELECT count(*) FROM commands", (), |row| row.get(0))

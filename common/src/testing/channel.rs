@@ -196,7 +196,8 @@ impl EventSource for MemoryChannel {
                 state.subscribers.push(subscriber);
             }
             drop(state);
-            Ok(Subscription::new(live, Unsubscribe { channel: self.clone(), id }))
+            let guard = Unsubscribe { channel: self.clone(), id };
+            Ok(Subscription::new(live, guard).starting_at(Cursor(first.to_string())))
         })
     }
 }
