@@ -15,7 +15,7 @@ mod error;
 mod meters;
 mod session;
 mod shards;
-#[cfg(test)]
+#[cfg(all(test, feature = "testing"))]
 mod tests;
 
 pub use clock::Clock;

@@ -70,7 +70,7 @@ impl Protocol {
 /// The devices of this replica. Clones share one state; the command subscription ends with the last of them.
 #[derive(Clone)]
 pub struct DeviceService {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     subscription: Arc<Subscription>,
 }
 
