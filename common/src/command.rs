@@ -100,7 +100,8 @@ mod tests {
 
     #[test]
     fn malformed_commands_name_the_attribute() {
-        let spoil: [(&str, fn(&mut Event)); 4] = [
+        type Spoil = fn(&mut Event);
+        let spoil: [(&str, Spoil); 4] = [
             ("type", |event| event.kind = "x".into()),
             ("subject", |event| event.subject = "a/b".into()),
             ("datacontenttype", |event| event.content_type = "a\r\nb".into()),

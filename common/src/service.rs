@@ -15,7 +15,8 @@ mod error;
 mod meters;
 mod session;
 mod shards;
-#[cfg(all(test, feature = "testing"))]
+#[cfg(test)]
+#[cfg(feature = "testing")]
 mod tests;
 
 pub use clock::Clock;
