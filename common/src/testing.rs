@@ -1,12 +1,14 @@
-//! Doubles for tests: a channel and a registry in memory, which fail when they are told to.
+//! Doubles for tests: a channel and a registry in memory, which fail when they are told to, and a raw HTTP client.
 //!
 //! Not for production: nothing here is durable or bounded.
 
 mod authenticator;
 mod channel;
+mod http;
 
 pub use authenticator::StaticAuthenticator;
 pub use channel::MemoryChannel;
+pub use http::{HttpClient, HttpResponse};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -70,7 +70,11 @@ impl<R: Fn(&mut ServiceConfig) + Clone + Send + 'static> Front<R> {
     }
 
     fn limits(&self) -> StreamLimits {
-        StreamLimits { head: self.config.head_timeout, write: self.config.write_timeout }
+        StreamLimits {
+            head: self.config.head_timeout,
+            idle: self.config.idle_timeout,
+            write: self.config.write_timeout,
+        }
     }
 
     /// Speaks HTTP/1.1 on a transport and leads requests to the routes.

@@ -5,8 +5,8 @@ use std::task::{Context, Poll};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::{ConnectionType, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::Bytes;
 use actix_web::{Error, HttpRequest, ResponseError};
@@ -25,7 +25,8 @@ pub(super) async fn guard(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<Guarded>, Error> {
-    let serving = request.conn_data::<Activity>().map(Activity::serve);
+    let activity = request.conn_data::<Activity>().cloned();
+    let serving = activity.as_ref().map(Activity::serve);
     let response = if asks_for_websocket(request.headers()) {
         // The protocol layer would read such a request's body to the end of the connection, whatever its length says.
         let refused =
@@ -35,6 +36,11 @@ pub(super) async fn guard(
         next.call(request).await?
     };
     let response = if is_bare_error(&response) { explain(response) } else { response };
+    if let Some(activity) =
+        activity.filter(|_| response.response().head().connection_type() == ConnectionType::Close)
+    {
+        activity.end();
+    }
     Ok(response.map_body(|_, body| Guarded { body, _serving: serving }))
 }
 

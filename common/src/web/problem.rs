@@ -28,6 +28,7 @@ pub struct Problem {
     status: StatusCode,
     detail: String,
     headers: Vec<(HeaderName, HeaderValue)>,
+    close: bool,
 }
 
 impl Problem {
@@ -38,7 +39,7 @@ impl Problem {
 
     /// Makes the response to a failure that only HTTP knows.
     pub fn with_status(status: StatusCode, detail: impl Into<String>) -> Self {
-        let problem = Self { status, detail: detail.into(), headers: Vec::new() };
+        let problem = Self { status, detail: detail.into(), headers: Vec::new(), close: false };
         match status {
             // What failed for want of capacity or of something else may succeed at once elsewhere or a little later.
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
@@ -67,8 +68,9 @@ impl Problem {
     }
 
     /// Closes the connection behind the response: what else came on it is not to be trusted.
-    pub fn close(self) -> Self {
-        self.header(header::CONNECTION, HeaderValue::from_static("close"))
+    pub fn close(mut self) -> Self {
+        self.close = true;
+        self
     }
 }
 
@@ -105,6 +107,9 @@ impl ResponseError for Problem {
         let mut response = HttpResponse::build(self.status);
         for header in &self.headers {
             response.append_header(header.clone());
+        }
+        if self.close {
+            response.force_close();
         }
         // The type is left out, which RFC 9457 reads as `about:blank`: the title is that of the status.
         response.content_type(PROBLEM_JSON).json(Body {
