@@ -105,7 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> HttpClient<S> {
 
 fn parse_head(head: &str) -> Option<HttpResponse> {
     let mut lines = head.split("\r\n");
-    let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let status = lines.next()?.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok()?;
     let headers = lines.map(|line| {
         let (name, value) = line.split_once(':')?;
         Some((name.to_ascii_lowercase(), value.trim().to_owned()))

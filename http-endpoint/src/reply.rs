@@ -1,0 +1,102 @@
+//! From an outcome to a response.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::web::Bytes;
+use common::ingest::Rejected;
+use common::outcome::{Confirmation, Outcome};
+use common::service::{Delivery, ServiceError};
+use common::web::{Challenge, Problem};
+
+const COMMAND: HeaderName = HeaderName::from_static("command");
+const COMMAND_ID: HeaderName = HeaderName::from_static("command-id");
+const TTD: HeaderName = HeaderName::from_static("ttd");
+
+/// Answers a request that failed.
+pub(crate) fn failed(error: ServiceError) -> Problem {
+    Problem::new(error.kind(), error.to_string()).challenge(Challenge::Basic)
+}
+
+/// Answers telemetry that breaks a rule.
+pub(crate) fn rejected(error: Rejected) -> Problem {
+    failed(error.into())
+}
+
+/// Answers telemetry that is persisted, without a command. `ttd` is the wait, if it was not the one asked for.
+pub(crate) fn accepted(ttd: Option<String>) -> HttpResponse {
+    let mut response = HttpResponse::Accepted();
+    if let Some(seconds) = ttd {
+        response.append_header((TTD, seconds));
+    }
+    response.finish()
+}
+
+/// Answers telemetry that is persisted, with the command that came for the device unless it has just lapsed.
+pub(crate) fn command(mut delivery: Delivery, ttd: Option<String>) -> HttpResponse {
+    let mut response = accepted(ttd);
+    let Some(command) = delivery.begin() else { return response };
+    let fields = || -> Result<[(HeaderName, HeaderValue); 3], header::InvalidHeaderValue> {
+        Ok([
+            (COMMAND, HeaderValue::from_str(command.name.as_str())?),
+            (COMMAND_ID, HeaderValue::from_str(command.id.as_str())?),
+            (header::CONTENT_TYPE, HeaderValue::from_str(&command.content_type)?),
+        ])
+    };
+    match fields() {
+        Ok(fields) => fields.into_iter().for_each(|(name, value)| {
+            response.headers_mut().insert(name, value);
+        }),
+        // The core lets no such command through; were it to, the device would not get half of one.
+        Err(error) => {
+            tracing::error!(id = command.id.as_str(), %error, "command does not fit into headers");
+            return response;
+        }
+    }
+    response.set_body(BoxBody::new(CommandBody::new(command.payload, delivery)))
+}
+
+/// A command's payload. The command is delivered once the connection has taken all of it.
+struct CommandBody {
+    payload: Bytes,
+    taken: bool,
+    delivery: Option<Delivery>,
+}
+
+impl CommandBody {
+    fn new(payload: Bytes, delivery: Delivery) -> Self {
+        let mut body = Self { payload, taken: false, delivery: Some(delivery) };
+        // An empty body is never polled: the response's head is all that there is to hand over.
+        if body.payload.is_empty() {
+            body.delivered();
+        }
+        body
+    }
+
+    fn delivered(&mut self) {
+        if let Some(delivery) = self.delivery.take() {
+            delivery.finish(Outcome::Delivered(Confirmation::Written));
+        }
+    }
+}
+
+impl MessageBody for CommandBody {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.payload.len() as u64)
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        if self.taken {
+            self.delivered();
+            return Poll::Ready(None);
+        }
+        self.taken = true;
+        Poll::Ready(Some(Ok(self.payload.clone())))
+    }
+}

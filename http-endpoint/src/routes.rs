@@ -1,0 +1,176 @@
+//! From a request to telemetry and a wait.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::web::{self, Data, Payload, Query, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use common::error::ErrorKind;
+use common::ingest::{Rejected, Telemetry, Ttd};
+use common::service::{DeviceService, Protocol, ServiceError};
+use common::subject::Subject;
+use common::web::{Problem, is_gone, read_body};
+
+use crate::credentials;
+use crate::reply;
+
+const PREFIX: &str = "/v1/";
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// What the handlers of all workers share.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) service: DeviceService,
+    pub(crate) body_timeout: Duration,
+}
+
+/// Registers the routes.
+pub(crate) fn configure(app: &mut ServiceConfig) {
+    app.service(web::resource("/v1/{subject:.*}").route(web::post().to(telemetry)));
+}
+
+/// Takes telemetry, and answers with the first command where the device waits for one.
+async fn telemetry(
+    request: HttpRequest,
+    mut payload: Payload,
+    endpoint: Data<Endpoint>,
+) -> Result<HttpResponse, Problem> {
+    let service = &endpoint.service;
+    // First of all, so that strangers learn nothing and their bodies are not read.
+    let login = credentials::login(request.headers()).map_err(ServiceError::from).map_err(reply::failed)?;
+    let session = service.log_in(Protocol::Http, &login, None).await.map_err(reply::failed)?;
+    drop(login);
+    let wait = Wait::of(request.query_string(), service.limits().max_ttd)?;
+    let mut telemetry = read_head(&request)?;
+    let max_payload = service.limits().max_payload;
+    telemetry.payload =
+        read_body(request.headers(), &mut payload, max_payload, endpoint.body_timeout).await?;
+    let Some(ttd) = wait.granted else {
+        session.publish(telemetry, None).await.map_err(reply::failed)?;
+        return Ok(reply::accepted(wait.instead));
+    };
+    let delivery = session.exchange(telemetry, ttd).await.map_err(reply::failed)?;
+    match delivery {
+        // What is not begun goes back when it is dropped, and to another connection if there is one.
+        Some(delivery) if !is_gone(&request) => Ok(reply::command(delivery, wait.instead)),
+        Some(_) | None => Ok(reply::accepted(wait.instead)),
+    }
+}
+
+/// Reads what a request's head says of its telemetry.
+fn read_head(request: &HttpRequest) -> Result<Telemetry, Problem> {
+    // The path as it was sent: the router's has been decoded in part.
+    let path = request.uri().path().strip_prefix(PREFIX).unwrap_or_default();
+    let subject = Subject::from_path(path).map_err(Rejected::from).map_err(reply::rejected)?;
+    let headers = request.headers();
+    refuse_encoded(headers)?;
+    let content_type = match single(headers, &header::CONTENT_TYPE) {
+        Field::Absent => None,
+        Field::Text(text) => Some(text.to_owned()),
+        Field::Unusable => return Err(reply::rejected(Rejected::ContentType)),
+    };
+    let traceparent = match single(headers, &TRACEPARENT) {
+        Field::Text(text) => Some(text.to_owned()),
+        Field::Absent | Field::Unusable => None,
+    };
+    Ok(Telemetry { subject, content_type, traceparent, payload: web::Bytes::new() })
+}
+
+/// Refuses a body whose coding an event could not tell.
+fn refuse_encoded(headers: &HeaderMap) -> Result<(), Problem> {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING);
+    if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    let detail = "content-encoding is not supported: send the payload as it is";
+    let problem = Problem::with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
+    Err(problem.header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
+}
+
+/// A header that may be given once.
+enum Field<'a> {
+    Absent,
+    Text(&'a str),
+    Unusable,
+}
+
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Field<'a> {
+    let mut values = headers.get_all(name);
+    match (values.next().map(HeaderValue::to_str), values.next()) {
+        (None, _) => Field::Absent,
+        (Some(Ok(text)), None) => Field::Text(text),
+        (Some(_), _) => Field::Unusable,
+    }
+}
+
+/// How long a device waits for a command.
+#[derive(Debug, PartialEq, Eq)]
+struct Wait {
+    granted: Option<Ttd>,
+    /// The seconds that the device gets instead of those that it asked for.
+    instead: Option<String>,
+}
+
+impl Wait {
+    fn of(query: &str, maximum: Duration) -> Result<Self, Problem> {
+        let mut asked = None;
+        if !query.is_empty() {
+            let parameters = Query::<Vec<(String, String)>>::from_query(query)
+                .map_err(|_| Problem::new(ErrorKind::Invalid, "the query is malformed"))?;
+            for (name, value) in parameters.into_inner() {
+                if name != "ttd" {
+                    let detail = format!("the query parameter {name:?} is not known here, only 'ttd' is");
+                    return Err(Problem::new(ErrorKind::Invalid, detail));
+                }
+                if asked.replace(value).is_some() {
+                    return Err(Problem::new(ErrorKind::Invalid, "ttd is given more than once"));
+                }
+            }
+        }
+        let asked = asked.as_deref().map_or(Ok(None), Ttd::parse).map_err(reply::rejected)?;
+        let granted = asked.map(|ttd| ttd.at_most(maximum)).filter(|ttd| !ttd.duration().is_zero());
+        let seconds = || granted.map_or_else(|| "0".to_owned(), |ttd| ttd.to_string());
+        Ok(Self { granted, instead: (asked != granted).then(seconds) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAXIMUM: Duration = Duration::from_secs(60);
+
+    /// Returns the seconds granted, and those that the device is told of.
+    fn wait(query: &str, maximum: Duration) -> Option<(Option<String>, Option<String>)> {
+        let wait = Wait::of(query, maximum).ok()?;
+        Some((wait.granted.map(|ttd| ttd.to_string()), wait.instead))
+    }
+
+    #[test]
+    fn a_wait_is_granted_up_to_the_maximum() {
+        let seconds = |text: &str| Some(text.to_owned());
+        for (query, granted, instead) in [
+            ("", None, None),
+            ("ttd=0", None, None),
+            ("ttd=2.5", seconds("2.5"), None),
+            ("ttd=%33%30", seconds("30"), None),
+            ("ttd=60", seconds("60"), None),
+            ("ttd=60.001", seconds("60"), seconds("60")),
+            ("ttd=99999999999999999999999", seconds("60"), seconds("60")),
+        ] {
+            assert_eq!(wait(query, MAXIMUM), Some((granted, instead)), "{query}");
+        }
+        assert_eq!(wait("ttd=1", Duration::ZERO), Some((None, seconds("0"))));
+    }
+
+    #[test]
+    fn anything_else_in_the_query_is_refused() {
+        for query in ["ttd=", "ttd", "ttd=-1", "ttd=NaN", "ttd=1e3", "ttd=+1", "ttd=1&ttd=1", "TTD=1", "x=1"]
+        {
+            assert_eq!(wait(query, MAXIMUM), None, "{query}");
+        }
+        let problem = Wait::of("ttd=1&wait=2", MAXIMUM).unwrap_err();
+        assert!(problem.to_string().contains(r#""wait""#), "{problem}");
+    }
+}
