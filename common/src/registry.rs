@@ -1,1 +1,140 @@
 //! The registry: applications, devices, credentials and tokens, in SQL.
+//!
+//! A login is looked for among the verified ones first ([`Authenticator::authenticate`]), which costs neither SQL nor
+//! argon2. Else its device's row is read: a token is compared with its digest, a password is checked on a blocking
+//! thread, and the same login at the same time is checked once. A write counts up the number of writes, changes
+//! rows, commits, makes what was remembered of the device worthless, and tells the observers; other processes read the
+//! changes from the database twice a second.
+//!
+//! All of this runs on the runtime that [`Registry::open`] was called on, wherever it is called from: the pool's
+//! timers live there, and what was begun ends there although its caller has gone.
+//!
+//! Invariants: a secret goes in and never comes out, except for a token, once; what cannot be checked is refused; what
+//! was found before a change is not believed after it.
+//!
+//! An id is no secret. Yet a login that is refused without argon2, because there is no such device or it has no
+//! password, is answered as late as one with it: by a timer, so that to ask for devices that do not exist costs the
+//! registry a look-up and no core. Under load the two can be told apart.
+
+mod applications;
+mod cache;
+mod changes;
+mod credential;
+mod devices;
+mod error;
+mod logins;
+mod meters;
+mod model;
+mod options;
+mod passwords;
+mod spec;
+mod sqlite;
+mod store;
+#[cfg(test)]
+mod tests;
+mod token;
+mod tokens;
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+pub use error::RegistryError;
+pub use model::{Application, Device, Grant, InvalidScope, Labels, Put, PutDevice, Scope, Token, TokenId};
+pub use options::{MIN_ADMIN_TOKEN, PasswordCost, RegistryOptions};
+pub use spec::{
+    ApplicationSpec, InvalidCredential, InvalidSpec, MAX_CREDENTIALS, MAX_DESCRIPTION, MAX_HASH_LANES,
+    MAX_HASH_MEMORY, MAX_HASH_WORK, MAX_LABEL_KEY, MAX_LABEL_VALUE, MAX_LABELS, MAX_PASSWORD,
+};
+pub use sqlite::sqlite_url;
+pub use token::generate as generate_token;
+pub use tokens::MAX_TOKENS;
+
+use crate::BoxFuture;
+use crate::auth::{AuthError, Authenticator, ChangeObserver, Login};
+use crate::service::new_event_id;
+use cache::Cache;
+use changes::Observers;
+use logins::Logins;
+use passwords::Passwords;
+use store::Store;
+use tokens::Operator;
+
+/// The registry. Clones share one state.
+#[derive(Clone)]
+pub struct Registry {
+    shared: Arc<Shared>,
+}
+
+/// What all clones share.
+struct Shared {
+    home: Handle,
+    store: Store,
+    cache: Cache,
+    logins: Logins,
+    passwords: Passwords,
+    operator: Option<Operator>,
+    observers: Observers,
+    options: RegistryOptions,
+}
+
+impl Registry {
+    /// Opens the registry at `url`, which is `sqlite://PATH`, percent-encoded; [`sqlite_url`] makes one of a path. A
+    /// missing file is made, and an older one brought up to date.
+    ///
+    /// Must be called on the runtime that is to do the work; it should have several threads.
+    ///
+    /// # Errors
+    /// Fails if the address has another form, the database cannot be opened, or an option has no good value.
+    pub async fn open(url: &str, options: RegistryOptions) -> Result<Self, RegistryError> {
+        options.check()?;
+        let failed = |reason: String| RegistryError::Open { url: url.to_owned(), reason };
+        let home = Handle::try_current().map_err(|error| failed(error.to_string()))?;
+        let passwords = Passwords::new(options.password_cost, options.clock.clone())
+            .map_err(|error| failed(format!("the cost of passwords: {error}")))?;
+        let cache = Cache::new(options.max_cached).map_err(|_| failed("no random numbers".to_owned()))?;
+        let origin = new_event_id(options.clock.wall()).to_string();
+        let shared = Arc::new(Shared {
+            home,
+            store: Store::open(url, origin).await?,
+            logins: Logins::new(options.max_pending_logins),
+            passwords,
+            operator: options.admin_token.as_ref().map(|token| Operator::new(&cache, token)),
+            cache,
+            observers: Observers::default(),
+            options,
+        });
+        changes::follow(&shared).await?;
+        Ok(Self { shared })
+    }
+
+    /// Runs work on the home runtime, to its end.
+    async fn at_home<T, F>(&self, work: impl FnOnce(Arc<Shared>) -> F) -> Result<T, RegistryError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, RegistryError>> + Send + 'static,
+    {
+        let task = self.shared.home.spawn(work(self.shared.clone()));
+        task.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "the registry's work was cut short");
+            Err(RegistryError::Unavailable)
+        })
+    }
+}
+
+impl Authenticator for Registry {
+    fn authenticate<'a>(&'a self, login: &'a Login) -> BoxFuture<'a, Result<(), AuthError>> {
+        Box::pin(self.shared.authenticate(login))
+    }
+
+    fn observe(&self, observer: ChangeObserver) {
+        self.shared.observers.add(observer);
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("store", &self.shared.store).finish_non_exhaustive()
+    }
+}

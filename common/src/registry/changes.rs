@@ -1,0 +1,116 @@
+//! How a change becomes known: here before the write returns, to other processes by reading the database.
+
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::time::Duration;
+
+use sqlx::Row;
+use tokio::time::{sleep, timeout};
+
+use super::Shared;
+use super::error::RegistryError;
+use super::store::Store;
+use crate::auth::{Change, ChangeObserver};
+use crate::id::DeviceKey;
+
+/// How long the store may not answer before nothing that is remembered is believed any more.
+const BLIND: Duration = Duration::from_secs(30);
+const POLL_TIMEOUT: Duration = Duration::from_secs(10);
+const BATCH: i64 = 1_000;
+
+/// Who is told of changes.
+#[derive(Default)]
+pub(super) struct Observers(RwLock<Vec<ChangeObserver>>);
+
+impl Observers {
+    pub(super) fn add(&self, observer: ChangeObserver) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).push(observer);
+    }
+
+    fn tell(&self, change: &Change) {
+        // Held while they are called: they must not block, and only `add` waits for it.
+        self.0.read().unwrap_or_else(PoisonError::into_inner).iter().for_each(|observer| observer(change));
+    }
+}
+
+impl Shared {
+    /// Makes committed changes known in this process.
+    pub(super) fn announce(&self, changes: &[Change]) {
+        for change in changes {
+            // The observers end sessions, whose devices come back at once and must then not be let in by memory.
+            self.cache.forget(change);
+            self.observers.tell(change);
+        }
+    }
+}
+
+/// Starts to read the changes that other processes make, until the registry is dropped.
+pub(super) async fn follow(shared: &Arc<Shared>) -> Result<(), RegistryError> {
+    let reader = Reader { last: last_write(&shared.store).await? };
+    let interval = shared.options.poll_interval;
+    shared.home.spawn(poll(Arc::downgrade(shared), reader, interval));
+    Ok(())
+}
+
+async fn poll(shared: Weak<Shared>, mut reader: Reader, interval: Duration) {
+    let mut contact = None;
+    loop {
+        sleep(interval).await;
+        let Some(shared) = shared.upgrade() else { return };
+        let now = shared.options.clock.instant();
+        let read = timeout(POLL_TIMEOUT, reader.read(&shared)).await;
+        match read {
+            Ok(Ok(())) => contact = Some(now),
+            Ok(Err(_)) | Err(_) => {
+                let blind = now.duration_since(*contact.get_or_insert(now));
+                tracing::warn!(?blind, "the registry's changes cannot be read");
+                if blind >= BLIND {
+                    shared.cache.forget_all();
+                }
+            }
+        }
+    }
+}
+
+async fn last_write(store: &Store) -> Result<i64, RegistryError> {
+    Ok(sqlx::query("SELECT last FROM writes").fetch_one(store.pool()).await?.try_get(0)?)
+}
+
+/// How far the changes were read.
+struct Reader {
+    last: i64,
+}
+
+impl Reader {
+    /// Reads all changes since the last time, and makes those of other processes known.
+    async fn read(&mut self, shared: &Shared) -> Result<(), RegistryError> {
+        let statement = "SELECT application, device, write_number, origin FROM changes \
+             WHERE write_number > $1 ORDER BY write_number LIMIT $2";
+        loop {
+            let rows =
+                sqlx::query(statement).bind(self.last).bind(BATCH).fetch_all(shared.store.pool()).await?;
+            for row in &rows {
+                let (application, device): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+                let (number, origin): (i64, String) = (row.try_get(2)?, row.try_get(3)?);
+                if origin != shared.store.origin() {
+                    shared.announce(&parse(&application, &device));
+                }
+                self.last = number;
+            }
+            if rows.len() < BATCH as usize {
+                return Ok(());
+            }
+        }
+    }
+}
+
+fn parse(application: &str, device: &str) -> Vec<Change> {
+    let change = if device.is_empty() {
+        application.parse().map(Change::Application)
+    } else {
+        DeviceKey::from_bytes(format!("{application}/{device}").as_bytes()).map(Change::Device)
+    };
+    change
+        .inspect_err(|error| tracing::error!(%error, "the registry's store holds a malformed change"))
+        .into_iter()
+        .collect()
+}

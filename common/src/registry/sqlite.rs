@@ -1,0 +1,89 @@
+//! What is SQLite's own: the file, and what each connection is told.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::path::{Path, absolute};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use sqlx::{AnyConnection, Executor};
+
+/// What may stand unencoded in a path.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_').remove(b'-').remove(b'~');
+
+/// Write-ahead logging lets logins read while somebody writes; FULL makes accepted mean persisted also when the power
+/// fails, in WAL as elsewhere.
+const PRAGMAS: &str = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                       PRAGMA foreign_keys = ON;";
+
+/// Makes the database file when it is missing, readable to its owner only, and returns its address for sqlx.
+///
+/// `path` is what follows `sqlite://`: percent-encoded, absolute or relative to the working directory.
+pub(super) fn prepare(path: &str) -> Result<String, String> {
+    if path.contains(['?', '#']) {
+        return Err("a '?' or '#' in the path must be percent-encoded; there are no parameters".to_owned());
+    }
+    let decoded = percent_decode_str(path).decode_utf8().map_err(|_| "the path is not UTF-8".to_owned())?;
+    if decoded.is_empty() || decoded.contains(":memory:") {
+        return Err("a file is needed, as in 'sqlite:///var/lib/drogue/registry.sqlite'".to_owned());
+    }
+    let file = absolute(Path::new(&*decoded)).map_err(|error| error.to_string())?;
+    create(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let text = file.to_str().ok_or("the path is not UTF-8")?;
+    Ok(format!("sqlite://{}", utf8_percent_encode(text, ENCODED)))
+}
+
+/// Returns the address of the database in a file.
+pub fn sqlite_url(file: &Path) -> String {
+    format!("sqlite://{}", utf8_percent_encode(&file.to_string_lossy(), ENCODED))
+}
+
+/// Makes the file before SQLite would, which would let others read the hashes in it. Its companions get its mode.
+fn create(file: &Path) -> io::Result<()> {
+    if let Some(directory) = file.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(file) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Tells a new connection how to behave.
+pub(super) async fn configure(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    connection.execute(PRAGMAS).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_path_makes_an_address_that_leads_to_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a b?c#d%20é/registry.sqlite");
+        let address = sqlite_url(&file);
+        assert_eq!(prepare(address.strip_prefix("sqlite://").unwrap()), Ok(address));
+        assert!(file.exists());
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused() {
+        for bad in ["", ":memory:", "a.sqlite?mode=ro", "a%ff", "/proc/nowhere/registry.sqlite"] {
+            assert!(prepare(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_new_file_is_its_owners_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("registry.sqlite");
+        create(&file).unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,103 @@
+//! The registry as a whole: what its parts do together, on a real file.
+
+mod devices;
+mod logins;
+mod processes;
+mod tokens;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::auth::{Change, Secret};
+use crate::device::{Credential, DeviceSpec};
+use crate::id::{AppId, DeviceId, DeviceKey};
+
+/// Long enough for any machine: who waits for it in vain has found a defect.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A registry of its own, with the application `a`, in a directory that goes when the test ends.
+struct Fixture {
+    registry: Registry,
+    directory: TempDir,
+}
+
+impl std::ops::Deref for Fixture {
+    type Target = Registry;
+
+    fn deref(&self) -> &Registry {
+        &self.registry
+    }
+}
+
+/// Passwords that cost next to nothing, and changes of other processes seen quickly.
+fn options() -> RegistryOptions {
+    RegistryOptions {
+        password_cost: PasswordCost { memory: 8, passes: 1, lanes: 1 },
+        poll_interval: Duration::from_millis(20),
+        ..RegistryOptions::default()
+    }
+}
+
+async fn open_in(directory: &TempDir, options: RegistryOptions) -> Registry {
+    Registry::open(&sqlite_url(&directory.path().join("registry.sqlite")), options).await.unwrap()
+}
+
+async fn fixture_with(options: RegistryOptions) -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let registry = open_in(&directory, options).await;
+    assert_eq!(registry.put_application(&app("a"), ApplicationSpec::default()).await, Ok(Put::Created));
+    Fixture { registry, directory }
+}
+
+async fn fixture() -> Fixture {
+    fixture_with(options()).await
+}
+
+fn app(name: &str) -> AppId {
+    name.parse().unwrap()
+}
+
+fn id(name: &str) -> DeviceId {
+    name.parse().unwrap()
+}
+
+fn key(text: &str) -> DeviceKey {
+    DeviceKey::from_bytes(text.as_bytes()).unwrap()
+}
+
+fn password(text: &str) -> DeviceSpec {
+    DeviceSpec { credentials: Some(vec![Credential::Password(Secret::new(text))]), ..DeviceSpec::default() }
+}
+
+fn new_token() -> DeviceSpec {
+    DeviceSpec { credentials: Some(vec![Credential::Token(None)]), ..DeviceSpec::default() }
+}
+
+fn login(device: &str, secret: &str) -> Login {
+    Login { device: key(device), secret: Secret::new(secret) }
+}
+
+/// Collects the changes that are observed.
+fn observed(registry: &Registry) -> Arc<Mutex<Vec<Change>>> {
+    let changes: Arc<Mutex<Vec<Change>>> = Arc::default();
+    let observer = changes.clone();
+    registry.observe(Box::new(move |change| observer.lock().unwrap().push(change.clone())));
+    changes
+}
+
+fn taken(changes: &Mutex<Vec<Change>>) -> Vec<Change> {
+    std::mem::take(&mut changes.lock().unwrap())
+}
+
+/// Waits until a condition holds.
+async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    let wait = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what}"));
+}
