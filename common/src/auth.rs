@@ -80,7 +80,7 @@ impl AuthError {
 /// Whose entry in the registry has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// A device was created, changed or deleted.
+    /// A device was changed or deleted. A new one is no change: nobody holds anything of it that could be outdated.
     Device(DeviceKey),
     /// An application, with all its devices, was deleted.
     Application(AppId),
