@@ -11,7 +11,7 @@ use crate::reply::Goodbye;
 const CONNECT: u8 = 0x10;
 
 /// The longest CONNECT: one will of the greatest length, and names.
-pub(crate) const MAX_CONNECT: u32 = 72 * 1024;
+const MAX_CONNECT: u32 = 72 * 1024;
 
 /// Tells whether a whole packet is in the buffer.
 ///
@@ -85,7 +85,7 @@ pub(crate) fn opening(buffer: &[u8]) -> Option<Opening> {
     let version = match body.get(..7) {
         Some(b"\0\x04MQTT\x04") => Version::V3,
         Some(b"\0\x04MQTT\x05") => Version::V5,
-        Some(b"\0\x06MQIsdp") => return Some(Opening::OtherVersion),
+        Some(b"\0\x06MQIsd") => return Some(Opening::OtherVersion),
         Some(head) if head.starts_with(b"\0\x04MQTT") => return Some(Opening::OtherVersion),
         Some(_) => return Some(Opening::NotMqtt),
         None if length < 7 => return Some(Opening::NotMqtt),

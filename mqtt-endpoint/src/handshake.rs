@@ -16,7 +16,7 @@ use ntex::io::IoBoxed;
 use ntex::util::{ByteString, BytesMut};
 use ntex_mqtt::QoS;
 
-use crate::frame::{self, MAX_CONNECT, Opening};
+use crate::frame::{self, Opening};
 use crate::packet::{Accept, Connect, Inbound, Outbound, Publish, Version};
 use crate::reply::{Goodbye, Refusal};
 use crate::server::Endpoint;
@@ -51,12 +51,13 @@ async fn open(endpoint: Arc<Endpoint>, io: IoBoxed) -> Option<Box<Session>> {
         Opening::OtherVersion => {
             // A client of an older version understands this answer only.
             io.encode_slice(&UNACCEPTABLE_VERSION).ok()?;
-            hang_up(&io, &Wire::new(Version::V3, MAX_CONNECT), None).await;
+            hang_up(&io, &Wire::new(Version::V3, 0), None).await;
             return None;
         }
         Opening::NotMqtt => return None,
     };
-    let wire = Wire::new(version, endpoint.max_packet_size.max(MAX_CONNECT));
+    // How long CONNECT may be is judged already.
+    let wire = Wire::new(version, u32::MAX);
     let refusal = match connect(&io, &wire) {
         Ok(connect) => match admit(&endpoint, &io, *connect).await {
             Ok(admitted) => return accept(endpoint, io, wire, admitted),
@@ -199,7 +200,7 @@ async fn log_in(
 }
 
 /// Sends CONNACK and starts the session.
-fn accept(endpoint: Arc<Endpoint>, io: IoBoxed, wire: Wire, admitted: Admitted) -> Option<Box<Session>> {
+fn accept(endpoint: Arc<Endpoint>, io: IoBoxed, mut wire: Wire, admitted: Admitted) -> Option<Box<Session>> {
     let config = &endpoint.config;
     let longest = config.mqtt_max_keep_alive;
     let keep_alive = match admitted.keep_alive {
@@ -214,6 +215,7 @@ fn accept(endpoint: Arc<Endpoint>, io: IoBoxed, wire: Wire, admitted: Admitted) 
         topic_aliases: config.mqtt_max_topic_aliases,
     };
     io.encode(Outbound::Accept(answer), &wire).ok()?;
+    wire.limit_to(endpoint.max_packet_size);
     let terms = Terms {
         silence: Duration::from_millis(1500 * u64::from(keep_alive)),
         window: config.mqtt_max_unacknowledged.min(admitted.receive_maximum).into(),

@@ -11,7 +11,7 @@ use common::service::{DeviceService, Shutdown};
 use metrics::{Counter, Gauge, counter, gauge};
 use ntex::io::{Io, IoBoxed, IoConfig};
 use ntex::rt::{DefaultRuntime, System};
-use ntex::server::{Server, ServerBuilder};
+use ntex::server::ServerBuilder;
 use ntex::service::cfg::SharedCfg;
 use ntex::service::{Service, ServiceCtx, fn_factory};
 use ntex::time::{Millis, Seconds};
@@ -69,47 +69,39 @@ pub async fn run(
     }
     let grace = config.grace;
     let endpoint = Arc::new(Endpoint::new(config, service, shutdown));
-    let (started, server) = oneshot::channel();
     let (ended, mut stopped) = oneshot::channel();
     let serving = endpoint.clone();
-    std::thread::Builder::new()
-        .name("mqtt".to_owned())
-        .spawn(move || {
-            let result = serve(serving, listeners, started);
-            // Nobody listens if `run` was dropped.
-            drop(ended.send(result));
-        })
-        .map_err(Error::Start)?;
-    let Ok(server) = server.await else {
-        return Err(stopped.await.ok().and_then(Result::err).map_or(Error::Stopped, Error::Start));
+    let serve = move || {
+        // Nobody listens if `run` was dropped.
+        drop(ended.send(serve(serving, listeners)));
     };
+    std::thread::Builder::new().name("mqtt".to_owned()).spawn(serve).map_err(Error::Start)?;
     tokio::select! {
         () = endpoint.shutdown.cancelled() => {}
-        _ = &mut stopped => return Err(Error::Stopped),
+        result = &mut stopped => return Err(result.ok().and_then(Result::err).map_or(Error::Stopped, Error::Start)),
     }
-    endpoint.service.shut_down();
-    let ending = async {
-        server.stop(true).await;
-        stopped.await
-    };
-    if tokio::time::timeout(grace, ending).await.is_err() {
-        tracing::warn!(open = endpoint.connections.len(), "MQTT connections did not end in the grace time");
+    match tokio::time::timeout(grace, stopped).await {
+        Ok(result) => result.map_err(|_| Error::Stopped)?.map_err(Error::Start),
+        Err(_) => {
+            tracing::warn!(open = endpoint.connections.len(), "connections did not end in the grace time");
+            Ok(())
+        }
     }
-    Ok(())
 }
 
-/// Runs the server on this thread until it is stopped.
-fn serve(endpoint: Arc<Endpoint>, listeners: Listeners, started: oneshot::Sender<Server>) -> io::Result<()> {
+/// Runs the server on this thread until the shutdown, and ends its sessions.
+fn serve(endpoint: Arc<Endpoint>, listeners: Listeners) -> io::Result<()> {
     // Pings find blocked threads by waking them every two seconds, idle or not.
     let system = System::build().name("mqtt").ping_interval(0).build(DefaultRuntime);
     system.block_on(async move {
-        let server = build(endpoint, listeners)?.run();
-        let running = server.clone();
-        if started.send(server).is_ok() {
-            running.await?;
-        } else {
-            running.stop(false).await;
+        let server = build(endpoint.clone(), listeners)?.run();
+        let failed = server.clone();
+        tokio::select! {
+            () = endpoint.shutdown.cancelled() => {}
+            result = failed => return result,
         }
+        endpoint.service.shut_down();
+        server.stop(true).await;
         Ok(())
     })
 }

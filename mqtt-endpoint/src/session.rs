@@ -211,7 +211,7 @@ impl Session {
         if !self.may_read() {
             // Woken when the connection closes, or when what was written has left.
             self.io.poll_dispatch(context);
-            if self.io.is_closed() && self.telemetry.is_empty() {
+            if self.io.is_closed() && !self.telemetry.awaits_answers() {
                 return ControlFlow::Break(Ending::Lost);
             }
         }
@@ -358,10 +358,9 @@ impl Session {
         // The rest of the grace time is for closing.
         let limit = self.endpoint.config.grace.mul_f64(0.8);
         let drained = poll_fn(|context| match self.answer(context) {
-            ControlFlow::Continue(()) if !self.telemetry.is_empty() => Poll::Pending,
-            _ => Poll::Ready(()),
+            ControlFlow::Continue(()) if self.telemetry.awaits_answers() => Poll::Pending,
+            ControlFlow::Continue(()) | ControlFlow::Break(_) => Poll::Ready(()),
         });
-        // What is stalled was never taken and stays unanswered.
         if tokio::time::timeout(limit, drained).await.is_err() {
             tracing::debug!("the channel did not acknowledge in time to tell the device");
         }

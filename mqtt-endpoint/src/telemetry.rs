@@ -88,9 +88,9 @@ impl TelemetryFlow {
         self.stalled.is_none() && self.in_flight.len() < limit && self.bytes < MAX_BYTES_IN_FLIGHT
     }
 
-    /// Tells whether all messages have been answered.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.in_flight.is_empty() && self.stalled.is_none()
+    /// Tells whether the channel has yet to answer for messages that it was handed.
+    pub(crate) fn awaits_answers(&self) -> bool {
+        !self.in_flight.is_empty()
     }
 
     /// Hands a message to the channel. What is known at once comes out of [`TelemetryFlow::poll_answer`] too.

@@ -34,6 +34,11 @@ impl Wire {
         Self { codec, limit }
     }
 
+    /// Changes the limit: CONNECT has one of its own.
+    pub(crate) fn limit_to(&mut self, limit: u32) {
+        self.limit = limit;
+    }
+
     /// Returns the version.
     pub(crate) fn version(&self) -> Version {
         match &self.codec {
@@ -111,4 +116,30 @@ impl Command {
 /// Copies what a device sent out of the connection's buffer, which would else live as long as the message.
 pub(crate) fn to_bytes(payload: &ntex::util::Bytes) -> Bytes {
     Bytes::copy_from_slice(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_codec_panic(first: u8, body in prop::collection::vec(any::<u8>(), 0..120)) {
+            for version in [Version::V3, Version::V5] {
+                let wire = Wire::new(version, 1000);
+                let mut buffer = BytesMut::copy_from_slice([&[first, body.len() as u8], body.as_slice()].concat());
+                while let Ok(Some(_)) = wire.decode(&mut buffer) {}
+            }
+        }
+
+        #[test]
+        fn no_connect_makes_the_codec_panic(level in 4_u8..=5, body in prop::collection::vec(any::<u8>(), 0..110)) {
+            let version = if level == 4 { Version::V3 } else { Version::V5 };
+            let head = [0x10, body.len() as u8 + 7, 0, 4, b'M', b'Q', b'T', b'T', level];
+            let mut buffer = BytesMut::copy_from_slice([&head, body.as_slice()].concat());
+            drop(Wire::new(version, 1000).decode(&mut buffer));
+        }
+    }
 }
