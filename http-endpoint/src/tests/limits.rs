@@ -35,7 +35,7 @@ async fn the_connections_of_a_device_are_limited() {
     assert!(response.header("retry-after").is_some());
     // The first hangs up, and its place is free.
     drop(waiting);
-    let freed = async { while endpoint.ask(post("/v1/temperature", &[])).await.status == 429 {} };
+    let freed = async { while endpoint.ask(post("/v1/temperature?ttd=0.001", &[])).await.status == 429 {} };
     tokio::time::timeout(common::testing::PATIENCE, freed).await.expect("the place is not freed");
     endpoint.stop().await;
 }
