@@ -1,0 +1,119 @@
+//! The cost of a command that is for a device which is connected elsewhere, in-process.
+
+use std::hint::black_box;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use common::BoxFuture;
+use common::auth::{Login, Secret};
+use common::channel::{
+    Channel, Cursor, EventSource, Record, RecordHandler, SourceError, Start, Subscription,
+};
+use common::event::{Event, Malformed};
+use common::service::{Clock, DeviceService, Limits, Protocol};
+use common::testing::{MemoryChannel, StaticAuthenticator};
+
+use crate::drive::run;
+use crate::pace::now;
+use crate::progress;
+use crate::report::Figure;
+
+/// Keys of foreign devices: more than a processor's caches hold.
+const FOREIGN: usize = 200_000;
+
+const CONNECTIONS: usize = 200_000;
+const COMMANDS: usize = 10_000_000;
+
+/// How many devices are connected.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// How many devices hold a connection to the replica.
+    #[arg(long, default_value_t = CONNECTIONS)]
+    pub(crate) connections: usize,
+
+    /// How many commands for other devices are read.
+    #[arg(long, default_value_t = COMMANDS)]
+    pub(crate) commands: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { connections: CONNECTIONS, commands: COMMANDS }
+    }
+}
+
+/// Measures what the shell of all device endpoints does with a record of a device that is not here.
+///
+/// # Errors
+/// Fails if the devices cannot be connected.
+pub(crate) fn measure(options: &Options) -> anyhow::Result<Figure> {
+    run(async {
+        let (tap, authenticator) = (Tap::default(), Arc::new(StaticAuthenticator::new()));
+        let (sink, limits, clock) = (Arc::new(MemoryChannel::new()), Limits::default(), Clock::system());
+        let service = DeviceService::start(sink, &tap, authenticator.clone(), limits, clock).await?;
+        let mut held = Vec::with_capacity(options.connections);
+        for number in 0..options.connections {
+            let login = Login::parse(&format!("here-{number}"), Secret::new(""))?;
+            authenticator.set(&login.device, "");
+            let session = service.log_in(Protocol::Mqtt, &login, None).await?;
+            let connection = session.connect(session.queue()).await?;
+            held.push((session, connection));
+        }
+        let handler = tap.handler.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let nanos = nanos_each(options.commands, &mut *handler.context("the service did not subscribe")?);
+        let note = format!("{} connections here", held.len());
+        Ok(Figure::new("command that is not for this replica", nanos, "ns").with_note(note))
+    })
+}
+
+fn nanos_each(commands: usize, handler: &mut dyn RecordHandler) -> f64 {
+    let records: Vec<_> = (0..FOREIGN).map(|number| Foreign(format!("default/elsewhere-{number}"))).collect();
+    let progress = progress::running("commands that are not for this replica");
+    let start = now();
+    for record in records.iter().cycle().take(commands) {
+        black_box(handler.record(black_box(record)));
+    }
+    let nanos = (now() - start).as_nanos() as f64 / commands as f64;
+    progress.finish_and_clear();
+    nanos
+}
+
+/// A record of which only the key may be read.
+struct Foreign(String);
+
+impl Record for Foreign {
+    fn channel(&self) -> Channel {
+        Channel::Commands
+    }
+
+    fn key(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    fn event(&self) -> Result<Event, Malformed> {
+        unreachable!("nothing but the key of a foreign command is decoded")
+    }
+
+    fn cursor(&self) -> Cursor {
+        unreachable!("nothing but the key of a foreign command is decoded")
+    }
+}
+
+/// Keeps whoever subscribes.
+#[derive(Default)]
+struct Tap {
+    handler: Mutex<Option<Box<dyn RecordHandler>>>,
+}
+
+impl EventSource for Tap {
+    fn subscribe(
+        &self,
+        _channels: &[Channel],
+        _start: Start,
+        handler: Box<dyn RecordHandler>,
+    ) -> BoxFuture<'_, Result<Subscription, SourceError>> {
+        *self.handler.lock().unwrap_or_else(PoisonError::into_inner) = Some(handler);
+        Box::pin(async { Ok(Subscription::new(Arc::new(AtomicBool::new(true)), ())) })
+    }
+}

@@ -1,0 +1,110 @@
+//! The load tool: measures the cloud, and whatever stands beside it, on this machine.
+//!
+//! Requests are built once and answers parsed no further than needed, on one thread, since the generator shares the
+//! processor with the server. Rates are open loop: a latency counts from the time at which a request should have been
+//! sent, so that a stall of the server is not hidden by a generator that waits with it.
+
+mod address;
+mod command;
+mod connect;
+mod drive;
+mod dropped;
+mod fleet;
+mod floor;
+mod histogram;
+mod idle;
+mod pace;
+mod process;
+mod progress;
+mod reconnect;
+mod report;
+mod suite;
+mod telemetry;
+mod wire;
+
+use clap::{Parser, Subcommand};
+
+use fleet::FleetOptions;
+use report::Figure;
+
+/// Measures Drogue, and any MQTT broker beside it, on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "load", version)]
+struct Options {
+    /// Print JSON, one figure a line, instead of a table.
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    measurement: Measurement,
+}
+
+#[derive(Debug, Subcommand)]
+enum Measurement {
+    /// How much telemetry a second is accepted, and how long that takes.
+    Telemetry {
+        #[command(flatten)]
+        options: telemetry::Options,
+        #[command(flatten)]
+        fleet: FleetOptions,
+    },
+    /// How long commands take from POST to device.
+    Commands {
+        #[command(flatten)]
+        options: command::Options,
+        #[command(flatten)]
+        fleet: FleetOptions,
+    },
+    /// How much memory a connection takes that waits for commands.
+    Idle {
+        #[command(flatten)]
+        options: idle::Options,
+        #[command(flatten)]
+        fleet: FleetOptions,
+    },
+    /// How long devices take to come back after a restart, which is yours to do when the tool says so.
+    Reconnect {
+        #[command(flatten)]
+        options: reconnect::Options,
+        #[command(flatten)]
+        fleet: FleetOptions,
+    },
+    /// What a command costs that is not for this replica.
+    Dropped {
+        #[command(flatten)]
+        options: dropped::Options,
+    },
+    /// What the libraries do alone.
+    #[command(subcommand)]
+    Floor(floor::Floor),
+    /// All of these one after the other, with servers that it starts and ends itself.
+    Suite {
+        #[command(flatten)]
+        options: suite::Options,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    rlimit::increase_nofile_limit(rlimit::INFINITY)?;
+    let figures = measure(&options.measurement)?;
+    report::print(&figures, options.json)
+}
+
+fn measure(measurement: &Measurement) -> anyhow::Result<Vec<Figure>> {
+    match measurement {
+        Measurement::Telemetry { options, fleet } => Ok(vec![telemetry::measure(options, fleet)?]),
+        Measurement::Commands { options, fleet } => command::measure(options, fleet),
+        Measurement::Idle { options, fleet } => Ok(vec![idle::measure(options, fleet)?]),
+        Measurement::Reconnect { options, fleet } => {
+            let restart = || {
+                progress::say(&format!("restart the server on {} now", options.target));
+                Ok(())
+            };
+            Ok(vec![reconnect::measure(options, fleet, restart)?])
+        }
+        Measurement::Dropped { options } => Ok(vec![dropped::measure(options)?]),
+        Measurement::Floor(floor) => floor::run(floor),
+        Measurement::Suite { options } => suite::measure(options),
+    }
+}

@@ -1,0 +1,161 @@
+//! What was found, as a table or as JSON.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::drive::Stats;
+use crate::histogram::Histogram;
+
+/// One figure.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Figure {
+    /// What was measured.
+    pub(crate) what: String,
+    /// The server that it is a figure of.
+    pub(crate) server: String,
+    /// The figure, if it is one number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) value: Option<f64>,
+    /// The unit of `value`.
+    pub(crate) unit: &'static str,
+    /// The latency that half of all do not exceed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) p50_ms: Option<f64>,
+    /// The latency that 99 of 100 do not exceed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) p99_ms: Option<f64>,
+    /// What a reader of the figure must know.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) note: String,
+}
+
+impl Figure {
+    /// Makes a figure of one number.
+    pub(crate) fn new(what: impl Into<String>, value: f64, unit: &'static str) -> Self {
+        let (what, server, note) = (what.into(), String::new(), String::new());
+        Self { what, server, value: Some(value), unit, p50_ms: None, p99_ms: None, note }
+    }
+
+    /// Makes a figure of a rate and its latencies.
+    pub(crate) fn of_stats(what: impl Into<String>, stats: &Stats) -> Self {
+        let note = if stats.refused > 0 { format!("{} refused", stats.refused) } else { String::new() };
+        Self::new(what, stats.rate(), "1/s").with_latency(&stats.latency).with_note(note)
+    }
+
+    /// Adds latencies.
+    pub(crate) fn with_latency(mut self, latency: &Histogram) -> Self {
+        let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
+        self.p50_ms = latency.quantile(0.5).map(millis);
+        self.p99_ms = latency.quantile(0.99).map(millis);
+        self
+    }
+
+    /// Adds a note.
+    pub(crate) fn with_note(mut self, note: impl Into<String>) -> Self {
+        self.note = note.into();
+        self
+    }
+
+    /// Says whose figure it is.
+    pub(crate) fn of(mut self, server: &str) -> Self {
+        self.server = server.to_owned();
+        self
+    }
+
+    fn cells(&self) -> [String; 6] {
+        let millis = |value: Option<f64>| value.map(|value| format!("{value:.2}")).unwrap_or_default();
+        let value = self.value.map(|value| format!("{} {}", number(value), self.unit)).unwrap_or_default();
+        let (p50, p99) = (millis(self.p50_ms), millis(self.p99_ms));
+        [self.what.clone(), self.server.clone(), value, p50, p99, self.note.clone()]
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [what, server, value, p50, p99, note] = self.cells();
+        write!(f, "{server}: {what}: {value}")?;
+        if !p50.is_empty() {
+            write!(f, ", p50 {p50} ms, p99 {p99} ms")?;
+        }
+        if note.is_empty() { Ok(()) } else { write!(f, " ({note})") }
+    }
+}
+
+/// Writes a number as a person would: with thousands separated, or with some digits if it is small.
+fn number(value: f64) -> String {
+    if value < 100.0 {
+        return format!("{value:.2}");
+    }
+    let digits = format!("{value:.0}");
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
+}
+
+/// Writes figures to standard output: a Markdown table, or JSON with one figure a line.
+///
+/// # Errors
+/// Fails if standard output is closed.
+pub(crate) fn print(figures: &[Figure], json: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        for figure in figures {
+            writeln!(out, "{}", serde_json::to_string(figure)?)?;
+        }
+    } else {
+        out.write_all(table(figures).as_bytes())?;
+    }
+    Ok(())
+}
+
+fn table(figures: &[Figure]) -> String {
+    let header = ["measured", "server", "figure", "p50 ms", "p99 ms", "note"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(header).chain(figures.iter().map(Figure::cells)).collect();
+    let widths: [usize; 6] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    let mut table = String::new();
+    for (number, row) in rows.iter().enumerate() {
+        let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| match column {
+            2..=4 => format!(" {cell:>width$} |"),
+            _ => format!(" {cell:<width$} |"),
+        });
+        table += &format!("|{}\n", cells.collect::<String>());
+        if number == 0 {
+            let rules = widths.iter().enumerate().map(|(column, width)| match column {
+                2..=4 => format!("{}:|", "-".repeat(width + 1)),
+                _ => format!("{}|", "-".repeat(width + 2)),
+            });
+            table += &format!("|{}\n", rules.collect::<String>());
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_aligned() {
+        let mut latency = Histogram::default();
+        latency.record(Duration::from_millis(2));
+        let figures = [
+            Figure::new("telemetry", 1_234_567.0, "1/s").with_latency(&latency).of("drogue"),
+            Figure::new("memory", 8.8, "KB").with_note("idle"),
+        ];
+        let table = table(&figures);
+        assert!(table.contains("| telemetry | drogue | 1,234,567 1/s |   2.0"), "{table}");
+        assert!(table.contains("|       8.80 KB |"), "{table}");
+        let widths: Vec<_> = table.lines().map(str::len).collect();
+        assert!(widths.iter().all(|width| *width == widths[0]), "{table}");
+    }
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!(number(0.24), "0.24");
+        assert_eq!(number(999.6), "1,000");
+        assert_eq!(number(123.4), "123");
+    }
+}

@@ -1,0 +1,172 @@
+//! All measurements one after the other, each with servers that are started for it.
+
+mod servers;
+
+use std::path::{Path, PathBuf};
+
+use crate::fleet::FleetOptions;
+use crate::floor::{self, Floor};
+use crate::idle::{self, Kind};
+use crate::report::Figure;
+use crate::telemetry::{self, Protocol};
+use crate::{address::Loopback, command, dropped, progress, reconnect};
+use servers::{Bare, Drogue, Mosquitto};
+
+/// What the suite measures.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// The server, built with the profile `dist`.
+    #[arg(long, default_value = "target/dist/drogue")]
+    drogue: PathBuf,
+
+    /// Mosquitto, which stands beside it; `off` leaves it out.
+    #[arg(long, default_value = "/usr/sbin/mosquitto")]
+    mosquitto: PathBuf,
+
+    /// Where the servers keep their data, in a directory that is deleted afterwards. It should be on a real disk.
+    #[arg(long, default_value = ".")]
+    disk: PathBuf,
+
+    /// How many connections wait, and how many devices reconnect.
+    #[arg(long, default_value_t = 10_000)]
+    connections: usize,
+
+    /// Telemetry a second over MQTT beside which commands are measured.
+    #[arg(long, default_value_t = 40_000.0)]
+    mqtt_rate: f64,
+
+    /// Telemetry a second over HTTP beside which commands are measured.
+    #[arg(long, default_value_t = 15_000.0)]
+    http_rate: f64,
+
+    /// How many seconds each rate is measured.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+}
+
+/// Measures all, and shows each figure on standard error as it is found.
+///
+/// # Errors
+/// Fails if a server cannot be started, or a measurement fails.
+pub(crate) fn measure(options: &Options) -> anyhow::Result<Vec<Figure>> {
+    let mut suite = Suite { options, figures: Vec::new() };
+    for protocol in [Protocol::Mqtt, Protocol::Http] {
+        suite.drogue_telemetry(protocol)?;
+        suite.drogue_commands(protocol)?;
+    }
+    for kind in [Kind::Mqtt, Kind::Mqtts, Kind::Http] {
+        suite.drogue_idle(kind)?;
+    }
+    suite.drogue_reconnect()?;
+    suite.add("drogue", dropped::measure(&dropped::Options::default())?);
+    if options.mosquitto != Path::new("off") {
+        suite.mosquitto()?;
+    }
+    suite.floors()?;
+    Ok(suite.figures)
+}
+
+struct Suite<'a> {
+    options: &'a Options,
+    figures: Vec<Figure>,
+}
+
+impl Suite<'_> {
+    fn add(&mut self, server: &str, figure: Figure) {
+        let figure = figure.of(server);
+        progress::say(&figure.to_string());
+        self.figures.push(figure);
+    }
+
+    fn drogue(&self) -> anyhow::Result<Drogue> {
+        Drogue::start(&self.options.drogue, &self.options.disk)
+    }
+
+    fn drogue_telemetry(&mut self, protocol: Protocol) -> anyhow::Result<()> {
+        let drogue = self.drogue()?;
+        let options = telemetry::Options::new(protocol, drogue.target(protocol), self.options.seconds);
+        self.add("drogue", telemetry::measure(&options, &drogue.fleet)?);
+        Ok(())
+    }
+
+    fn drogue_commands(&mut self, protocol: Protocol) -> anyhow::Result<()> {
+        let rate = match protocol {
+            Protocol::Mqtt => self.options.mqtt_rate,
+            Protocol::Http => self.options.http_rate,
+        };
+        for telemetry_rate in [None, Some(rate)] {
+            let drogue = self.drogue()?;
+            let mut options = command::Options::new(protocol, drogue.target(protocol), self.options.seconds);
+            options.telemetry_rate = telemetry_rate;
+            for figure in command::measure(&options, &drogue.fleet)? {
+                self.add("drogue", figure);
+            }
+        }
+        Ok(())
+    }
+
+    /// Measures memory with a server that was just started: what others freed would be used again.
+    fn drogue_idle(&mut self, kind: Kind) -> anyhow::Result<()> {
+        let drogue = self.drogue()?;
+        let target = match kind {
+            Kind::Mqtt => drogue.mqtt,
+            Kind::Mqtts => drogue.mqtts,
+            Kind::Http => drogue.http,
+        };
+        let options = idle::Options::new(kind, target, self.options.connections, drogue.server.pid());
+        self.add("drogue", idle::measure(&options, &drogue.fleet)?);
+        Ok(())
+    }
+
+    fn drogue_reconnect(&mut self) -> anyhow::Result<()> {
+        let mut drogue = self.drogue()?;
+        let options = reconnect::Options { target: drogue.mqtt, devices: self.options.connections };
+        let figure = reconnect::measure(&options, &drogue.fleet, || drogue.server.restart())?;
+        self.add("drogue", figure);
+        Ok(())
+    }
+
+    fn mosquitto(&mut self) -> anyhow::Result<()> {
+        let start = || Mosquitto::start(&self.options.mosquitto, &self.options.disk);
+        let mut mosquitto = start()?;
+        let (target, fleet) = (mosquitto.target, FleetOptions::foreign());
+        let telemetry = self.telemetry(Protocol::Mqtt, target)?;
+        self.add("mosquitto", telemetry);
+        let options = reconnect::Options { target, devices: self.options.connections };
+        let figure = reconnect::measure(&options, &fleet, || mosquitto.server.restart())?;
+        self.add("mosquitto", figure);
+        drop(mosquitto);
+        let mosquitto = start()?;
+        let idle = self.idle(Kind::Mqtt, mosquitto.target, mosquitto.server.pid())?;
+        self.add("mosquitto", idle);
+        Ok(())
+    }
+
+    fn floors(&mut self) -> anyhow::Result<()> {
+        for (protocol, kind, name) in
+            [(Protocol::Mqtt, Kind::Mqtt, "bare ntex-mqtt"), (Protocol::Http, Kind::Http, "bare actix-web")]
+        {
+            let bare = Bare::start(protocol)?;
+            let telemetry = self.telemetry(protocol, bare.target)?;
+            self.add(name, telemetry);
+            drop(bare);
+            let bare = Bare::start(protocol)?;
+            let idle = self.idle(kind, bare.target, bare.server.pid())?;
+            self.add(name, idle);
+        }
+        for figure in floor::run(&Floor::Sqlite { seconds: 3.0, disk: self.options.disk.clone() })? {
+            self.add("SQLite", figure);
+        }
+        Ok(())
+    }
+
+    fn telemetry(&self, protocol: Protocol, target: Loopback) -> anyhow::Result<Figure> {
+        let options = telemetry::Options::new(protocol, target, self.options.seconds);
+        telemetry::measure(&options, &FleetOptions::foreign())
+    }
+
+    fn idle(&self, kind: Kind, target: Loopback, pid: u32) -> anyhow::Result<Figure> {
+        let options = idle::Options::new(kind, target, self.options.connections, pid);
+        idle::measure(&options, &FleetOptions::foreign())
+    }
+}

@@ -1,0 +1,134 @@
+//! The servers that the suite starts.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Context;
+use tempfile::TempDir;
+
+use crate::address::Loopback;
+use crate::drive::run;
+use crate::fleet::FleetOptions;
+use crate::process::{POLL, Server};
+use crate::telemetry::Protocol;
+
+/// How long Drogue may take to be ready.
+const STARTUP: Duration = Duration::from_secs(60);
+
+/// Ports below those that connections are made from: a port of a server that is down must not become a client's.
+const DROGUE: [u16; 5] = [28_080, 21_883, 28_883, 28_081, 29_090];
+const OTHER: u16 = 21_884;
+
+fn directory(disk: &Path) -> anyhow::Result<TempDir> {
+    let directory = tempfile::Builder::new().prefix(".load-").tempdir_in(disk);
+    directory.with_context(|| format!("cannot make a directory in {}", disk.display()))
+}
+
+/// Drogue in one process, with no data.
+#[derive(Debug)]
+pub(super) struct Drogue {
+    pub(super) server: Server,
+    pub(super) fleet: FleetOptions,
+    pub(super) http: Loopback,
+    pub(super) mqtt: Loopback,
+    pub(super) mqtts: Loopback,
+    _directory: TempDir,
+}
+
+impl Drogue {
+    /// Starts it and waits until it is ready.
+    pub(super) fn start(binary: &Path, disk: &Path) -> anyhow::Result<Self> {
+        let directory = directory(disk)?;
+        let [http, mqtt, mqtts, api, admin] = DROGUE.map(Loopback::port);
+        let mut command = Command::new(binary);
+        command.args([
+            "up",
+            "--log",
+            "warn",
+            "--https-listen",
+            "off",
+            "--api-tls-listen",
+            "off",
+            "--data-dir",
+        ]);
+        command.arg(directory.path());
+        for (option, address) in [
+            ("--http-listen", http),
+            ("--mqtt-listen", mqtt),
+            ("--mqtts-listen", mqtts),
+            ("--api-listen", api),
+            ("--admin-listen", admin),
+        ] {
+            command.args([option, &address.to_string()]);
+        }
+        let server = Server::start(command, admin)?;
+        run(ready(admin))?;
+        let mut fleet = FleetOptions::foreign();
+        (fleet.foreign, fleet.api, fleet.data_dir) = (false, api, directory.path().to_owned());
+        Ok(Self { server, fleet, http, mqtt, mqtts, _directory: directory })
+    }
+
+    /// Returns where devices connect in plain.
+    pub(super) fn target(&self, protocol: Protocol) -> Loopback {
+        match protocol {
+            Protocol::Http => self.http,
+            Protocol::Mqtt => self.mqtt,
+        }
+    }
+}
+
+async fn ready(admin: Loopback) -> anyhow::Result<()> {
+    let url = format!("http://{admin}/readyz");
+    let ready = async {
+        while !reqwest::get(&url).await.is_ok_and(|response| response.status().is_success()) {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(STARTUP, ready).await.with_context(|| format!("{url} did not say so in {STARTUP:?}"))
+}
+
+/// Mosquitto, which stores nothing and lets everybody in.
+#[derive(Debug)]
+pub(super) struct Mosquitto {
+    pub(super) server: Server,
+    pub(super) target: Loopback,
+    _directory: TempDir,
+}
+
+impl Mosquitto {
+    /// Starts it and waits until it listens.
+    pub(super) fn start(binary: &Path, disk: &Path) -> anyhow::Result<Self> {
+        let directory = directory(disk)?;
+        let target = Loopback::port(OTHER);
+        let configuration = directory.path().join("mosquitto.conf");
+        let text =
+            format!("listener {OTHER} 127.0.0.1\nallow_anonymous true\nlog_type error\nmax_connections -1\n");
+        fs::write(&configuration, text)?;
+        let mut command = Command::new(binary);
+        command.arg("-c").arg(&configuration);
+        Ok(Self { server: Server::start(command, target)?, target, _directory: directory })
+    }
+}
+
+/// A floor, in a process of its own.
+#[derive(Debug)]
+pub(super) struct Bare {
+    pub(super) server: Server,
+    pub(super) target: Loopback,
+}
+
+impl Bare {
+    /// Starts it and waits until it listens.
+    pub(super) fn start(protocol: Protocol) -> anyhow::Result<Self> {
+        let target = Loopback::port(OTHER);
+        let floor = match protocol {
+            Protocol::Http => "http",
+            Protocol::Mqtt => "mqtt",
+        };
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["floor", floor, "--listen", &target.to_string()]);
+        Ok(Self { server: Server::start(command, target)?, target })
+    }
+}
