@@ -68,7 +68,8 @@ impl Batch {
     fn push(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
         let channel = Channel::ALL[usize::from(row.get::<_, u8>(0)?)];
         let mut append = |column| -> rusqlite::Result<usize> {
-            self.bytes.extend_from_slice(row.get_ref(column)?.as_bytes()?);
+            // A value of another type was written by somebody else; the record will turn out to be malformed.
+            self.bytes.extend_from_slice(row.get_ref(column)?.as_bytes().unwrap_or_default());
             Ok(self.bytes.len())
         };
         let start = self.records.last().map_or(0, |span| span.data_end);

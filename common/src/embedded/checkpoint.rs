@@ -13,8 +13,9 @@ use rusqlite::Connection;
 
 use super::link::{Access, Link};
 
-/// How much is written between two checkpoints.
-const INTERVAL_BYTES: u64 = 8 << 20;
+/// How much is written between two checkpoints. While one is on its way to the disk, commits are slower; so many short
+/// ones rather than a few long ones.
+const INTERVAL_BYTES: u64 = 1 << 20;
 /// How many pages the write-ahead log has when the writer is asked to finish the checkpoint.
 const LONG_PAGES: i64 = 8 << 10;
 

@@ -81,7 +81,6 @@ fn serve(
     signals: Signals,
     started: oneshot::Sender<Result<Cursor, SourceError>>,
 ) {
-    let _live = LiveGuard(signals.live.clone());
     // From here on a commit wakes this thread, so none is missed between the start and the first sleep.
     let _woken = shared.wake_me(&channels);
     let reader = Reader::open(shared, channels, start, handler, signals);
@@ -100,6 +99,8 @@ fn serve(
 }
 
 struct Reader<'a> {
+    /// Dropped before the handler is, so that whoever sees the handler go sees no live subscription.
+    live: LiveGuard,
     shared: &'a Shared,
     link: Link,
     query: String,
@@ -107,7 +108,7 @@ struct Reader<'a> {
     /// Everything in the channels up to here was handed over, or is known to be gone.
     position: Position,
     handler: Box<dyn RecordHandler>,
-    signals: Signals,
+    end: Arc<AtomicBool>,
 }
 
 impl<'a> Reader<'a> {
@@ -133,8 +134,8 @@ impl<'a> Reader<'a> {
             }
         };
         signals.live.store(true, Ordering::Release);
-        let query = Batch::query(&channels);
-        Ok(Self { shared, link, query, channels, position, handler, signals })
+        let (live, query) = (LiveGuard(signals.live), Batch::query(&channels));
+        Ok(Self { live, shared, link, query, channels, position, handler, end: signals.end })
     }
 
     fn run(&mut self) {
@@ -150,7 +151,8 @@ impl<'a> Reader<'a> {
                 Ok(Snapshot { more, .. }) => {
                     self.set_live(true);
                     let flow = self.deliver(&batch);
-                    // The snapshot was taken after `newest` was committed: up to there nothing is left.
+                    // The snapshot was taken after `newest` was committed: up to there nothing is left, whoever may
+                    // have deleted what.
                     if !more {
                         self.position = self.position.max(newest);
                     }
@@ -165,11 +167,11 @@ impl<'a> Reader<'a> {
     }
 
     fn has_ended(&self) -> bool {
-        self.signals.end.load(Ordering::Acquire) || self.shared.is_closed()
+        self.end.load(Ordering::Acquire) || self.shared.is_closed()
     }
 
     fn set_live(&self, live: bool) -> bool {
-        self.signals.live.swap(live, Ordering::AcqRel)
+        self.live.0.swap(live, Ordering::AcqRel)
     }
 
     fn read(&mut self, batch: &mut Batch) -> rusqlite::Result<Snapshot> {

@@ -101,7 +101,8 @@ fn create(connection: &mut Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-fn find(connection: &Connection) -> rusqlite::Result<Found> {
+/// Asks the file where the log ends.
+pub(super) fn find(connection: &Connection) -> rusqlite::Result<Found> {
     let (id, reserved): (String, Position) =
         connection.query_row("SELECT id, last_position FROM log", (), |row| row.try_into())?;
     let mut newest = [0; Channel::ALL.len()];

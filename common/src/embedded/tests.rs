@@ -34,9 +34,8 @@ impl Teller {
 
 impl RecordHandler for Teller {
     fn record(&mut self, record: &dyn Record) -> Flow {
-        let event = record.event().unwrap();
-        assert_eq!(record.key(), event.device.as_str().as_bytes());
-        self.tell(Told::Record { subject: event.subject, cursor: record.cursor() })
+        let subject = record.event().map_or_else(|error| error.to_string(), |event| event.subject);
+        self.tell(Told::Record { subject, cursor: record.cursor() })
     }
 
     fn interrupted(&mut self, error: &SourceError) -> Flow {
@@ -223,9 +222,12 @@ async fn positions_are_not_given_again_after_all_records_were_deleted() {
     *fixture.wall.lock().unwrap() = START.saturating_add(age * 2);
     let empty = "SELECT count(*) FROM commands";
     let reader = Connection::open(fixture.path()).unwrap();
-    while reader.query_row(empty, (), |row| row.get::<_, i64>(0)).unwrap() > 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let emptied = async {
+        while reader.query_row(empty, (), |row| row.get::<_, i64>(0)).unwrap() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, emptied).await.unwrap();
     drop((log, reader));
 
     let log = fixture.try_open(options).unwrap();
@@ -343,6 +345,59 @@ async fn a_locked_file_is_unavailable_until_it_is_unlocked() {
     locker.execute_batch("ROLLBACK").unwrap();
     publish(&log, "b").await.unwrap();
     assert_eq!(stream(&log, Start::Earliest).await.next_record().0, "b");
+}
+
+#[tokio::test]
+async fn records_that_the_writer_does_not_know_of_are_read_and_their_positions_left_alone() {
+    let fixture = Fixture::new();
+    let log = fixture.open();
+    let live = stream(&log, Start::Latest).await;
+    publish(&log, "a").await.unwrap();
+    fixture.sql("INSERT INTO commands SELECT position + 1, 0, 'nobody', 7, 7 FROM commands");
+    assert!(matches!(publish(&log, "b").await, Err(PublishError::Unavailable(_))));
+    publish(&log, "c").await.unwrap();
+    for expected in ["a", &crate::event::Malformed::NoEvent.to_string(), "c"] {
+        assert_eq!(live.next_record().0, expected);
+    }
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_is_in_the_files_that_a_kill_leaves() {
+    let (fixture, killed) = (Fixture::new(), Fixture::new());
+    let log = fixture.open();
+    for number in 0..100 {
+        publish(&log, &number.to_string()).await.unwrap();
+    }
+    // A process that is killed cleans nothing up: what is left are these files as they are now.
+    for suffix in ["", "-wal"] {
+        let name = format!("log.sqlite{suffix}");
+        std::fs::copy(fixture.dir.path().join(&name), killed.dir.path().join(&name)).unwrap();
+    }
+    let revived = killed.open();
+    publish(&revived, "100").await.unwrap();
+    let all = stream(&revived, Start::Earliest).await;
+    for number in 0..=100 {
+        assert_eq!(all.next_record().0, number.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_blocked_handler_does_not_keep_the_write_ahead_log_from_being_reused() {
+    let fixture = Fixture::new();
+    let log = fixture.open();
+    let blocked = try_stream(&log, Start::Latest, 0).await.unwrap();
+    for number in 0..10 {
+        publish(&log, &number.to_string()).await.unwrap();
+    }
+    // The first record has come, so the handler blocks in the second.
+    blocked.next_record();
+    let checkpointer = Connection::open(fixture.path()).unwrap();
+    let truncate = || {
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        checkpointer.query_row(sql, (), |row| row.get::<_, bool>(0)).unwrap()
+    };
+    assert!(!truncate(), "a reader is in the way");
+    assert_eq!(blocked.next_record().0, "1");
 }
 
 #[tokio::test]

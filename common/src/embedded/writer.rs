@@ -11,7 +11,7 @@ use super::link::{Access, Link};
 use super::meters::Meters;
 use super::queue::{Pending, Queue, Work};
 use super::retention::Retention;
-use super::schema::LogFile;
+use super::schema::{self, LogFile};
 use super::shared::Shared;
 use super::{LogError, LogOptions};
 use crate::channel::{Channel, PublishError};
@@ -110,7 +110,21 @@ impl Writer {
                 self.retention.wrote(bytes);
                 self.checkpointer.wrote(bytes, &mut self.link);
             }
-            Err(error) => resolve(batch, &Err(PublishError::Unavailable(error.to_string()))),
+            Err(error) => {
+                self.find_end();
+                resolve(batch, &Err(PublishError::Unavailable(error.to_string())));
+            }
+        }
+    }
+
+    /// Asks the file for the last position after a failure: a transaction whose fsync failed may come back when the
+    /// file is opened anew, and its positions must not be given again.
+    fn find_end(&mut self) {
+        if let Ok(found) = self.link.attempt(|connection| schema::find(connection))
+            && found.last > self.last
+        {
+            self.last = found.last;
+            self.shared.committed(found.last, found.newest.map(Some));
         }
     }
 
