@@ -1,1 +1,119 @@
-//! The command-endpoint.
+//! The application interface: commands to devices, the stream of their events, and the registry.
+//!
+//! The way of a request: [`run`] serves the routes; a handler asks [`access`] what the bearer of the token may do,
+//! reads path and parameters ([`request`], [`query`]), and then talks to the channel or to the registry. Whatever fails
+//! rises as one `ApiError`, which [`reply`] makes a problem.
+//!
+//! Invariants: the token is looked at before anything else; the application is the path's, and nothing is read or
+//! written beyond it; without a right to an application its existence is not told; a command is accepted when the
+//! channel has persisted it.
+
+mod access;
+mod applications;
+mod commands;
+mod config;
+mod devices;
+mod events;
+mod import;
+mod query;
+mod reply;
+mod request;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::web::{Data, ServiceConfig, delete, get, post, put, resource};
+use common::channel::{EventSink, EventSource};
+use common::net::Listeners;
+use common::registry::Registry;
+use common::service::{Clock, Limits, Shutdown};
+use common::web::{WebError, serve};
+use tokio::sync::Semaphore;
+
+pub use config::Config;
+
+/// What the endpoint works with. Only a `main` knows what is behind the traits.
+#[derive(Clone)]
+pub struct Services {
+    /// Takes commands.
+    pub sink: Arc<dyn EventSink>,
+    /// Hands out events.
+    pub source: Arc<dyn EventSource>,
+    /// Knows applications, devices and tokens.
+    pub registry: Registry,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Limits on payloads, on how long the channel may take, and on how long a command lives.
+    pub limits: Limits,
+}
+
+impl std::fmt::Debug for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Services").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// What all handlers share.
+#[derive(Debug)]
+struct Api {
+    services: Services,
+    /// One permit for each stream that may be open.
+    streams: Arc<Semaphore>,
+    max_streams: u16,
+    max_import: usize,
+    body_timeout: Duration,
+    shutdown: Shutdown,
+}
+
+/// Serves the application interface until `shutdown`; then streams end, and requests within the grace time.
+///
+/// # Errors
+/// Fails if the server's threads cannot be started.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    services: Services,
+    shutdown: Shutdown,
+) -> Result<(), WebError> {
+    let api = Data::new(Api {
+        services,
+        streams: Arc::new(Semaphore::new(config.api_max_streams.into())),
+        max_streams: config.api_max_streams,
+        max_import: usize::try_from(config.api_max_import).unwrap_or(usize::MAX),
+        body_timeout: config.api_body_timeout,
+        shutdown: shutdown.clone(),
+    });
+    let routes = move |app: &mut ServiceConfig| routes(app, &api);
+    serve("api", config.web(), listeners, routes, shutdown, config.grace).await
+}
+
+fn routes(app: &mut ServiceConfig, api: &Data<Api>) {
+    let application = resource("/v1/apps/{app}")
+        .route(get().to(applications::show))
+        .route(put().to(applications::put))
+        .route(delete().to(applications::delete));
+    let tokens =
+        resource("/v1/apps/{app}/tokens").route(get().to(tokens::list)).route(post().to(tokens::create));
+    let devices =
+        resource("/v1/apps/{app}/devices").route(get().to(devices::list)).route(post().to(import::import));
+    let device = resource("/v1/apps/{app}/devices/{device}")
+        .route(get().to(devices::show))
+        .route(put().to(devices::put))
+        .route(delete().to(devices::delete));
+    let token = resource("/v1/apps/{app}/tokens/{token}").route(delete().to(tokens::delete));
+    let events = resource("/v1/apps/{app}/events").route(get().to(events::follow));
+    let commands =
+        resource("/v1/apps/{app}/devices/{device}/commands/{name}").route(post().to(commands::submit));
+    app.app_data(api.clone()).service(resource("/v1/apps").route(get().to(applications::list))).service((
+        application,
+        tokens,
+        token,
+        devices,
+        device,
+        events,
+        commands,
+    ));
+}

@@ -1,0 +1,70 @@
+//! `/v1/apps`: applications. The operator makes and deletes them; a token of an application sees its own.
+
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use common::id::AppId;
+use common::registry::{Application, ApplicationSpec, Grant};
+use serde::Serialize;
+
+use crate::Api;
+use crate::access::Access;
+use crate::devices::put_status;
+use crate::query::Query;
+use crate::reply::ApiError;
+use crate::request::{read_json, segment};
+
+#[derive(Debug, Serialize)]
+struct List {
+    items: Vec<Application>,
+}
+
+/// Lists the applications that the bearer may know of.
+pub(crate) async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, ApiError> {
+    let access = Access::of(&request, &api).await?;
+    Query::parse(&request, &[])?;
+    let registry = &api.services.registry;
+    let items = match access.grant() {
+        Grant::Operator => registry.applications().await?,
+        Grant::Application { app, .. } => vec![registry.application(app).await?],
+    };
+    Ok(HttpResponse::Ok().json(List { items }))
+}
+
+/// Shows an application.
+pub(crate) async fn show(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, ApiError> {
+    let access = Access::of(&request, &api).await?;
+    let application = named(&request)?;
+    access.see(&application)?;
+    Ok(HttpResponse::Ok().json(api.services.registry.application(&application).await?))
+}
+
+/// Creates or changes an application.
+pub(crate) async fn put(
+    request: HttpRequest,
+    mut payload: Payload,
+    api: Data<Api>,
+) -> Result<HttpResponse, ApiError> {
+    let access = Access::of(&request, &api).await?;
+    let application = named(&request)?;
+    access.operate(&application)?;
+    let spec: ApplicationSpec = read_json(&request, &mut payload, &api).await?;
+    let registry = &api.services.registry;
+    let put = registry.put_application(&application, spec).await?;
+    Ok(HttpResponse::build(put_status(put)).json(registry.application(&application).await?))
+}
+
+/// Deletes an application with its devices and tokens.
+pub(crate) async fn delete(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, ApiError> {
+    let access = Access::of(&request, &api).await?;
+    let application = named(&request)?;
+    access.operate(&application)?;
+    api.services.registry.delete_application(&application).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Returns the application of the path.
+fn named(request: &HttpRequest) -> Result<AppId, ApiError> {
+    let application = AppId::from_segment(segment(request, "app"))?;
+    Query::parse(request, &[])?;
+    Ok(application)
+}

@@ -1,0 +1,106 @@
+//! The options of the endpoint.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use clap::Args;
+use common::time::parse_duration;
+use common::web::WebConfig;
+
+/// Options of the application interface.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+#[command(next_help_heading = "Application interface")]
+pub struct Config {
+    /// The most streams of events at once; a further one is refused with 429
+    #[arg(long, env = "DROGUE_API_MAX_STREAMS", value_name = "COUNT", default_value = "100", value_parser = clap::value_parser!(u16).range(1..))]
+    pub api_max_streams: u16,
+
+    /// How long the body of a request may take; of an import, each of its lines
+    #[arg(long, env = "DROGUE_API_BODY_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    pub api_body_timeout: Duration,
+
+    /// The most lines of one import; what is behind them is refused, and may come with a further request
+    #[arg(long, env = "DROGUE_API_MAX_IMPORT", value_name = "LINES", default_value = "100000", value_parser = clap::value_parser!(u32).range(1..))]
+    pub api_max_import: u32,
+
+    /// How long a TLS handshake may take
+    #[arg(long, env = "DROGUE_API_TLS_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    pub api_tls_timeout: Duration,
+
+    /// How long a request's head may take
+    #[arg(long, env = "DROGUE_API_HEAD_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    pub api_head_timeout: Duration,
+
+    /// How long a connection may be silent between two requests
+    #[arg(long, env = "DROGUE_API_IDLE_TIMEOUT", value_name = "DURATION", default_value = "75s", value_parser = parse_duration)]
+    pub api_idle_timeout: Duration,
+
+    /// How long a client may take nothing of a response before it is disconnected
+    #[arg(long, env = "DROGUE_API_WRITE_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    pub api_write_timeout: Duration,
+
+    /// How many threads serve applications. Default: one for each core
+    #[arg(long, env = "DROGUE_API_WORKERS", value_name = "COUNT")]
+    pub api_workers: Option<NonZeroUsize>,
+
+    /// The most connections, whoever holds them (`--max-connections`). Further ones wait to be accepted.
+    #[arg(skip = 100_000_usize)]
+    pub max_connections: usize,
+
+    /// How long [`run`](crate::run) may take to end after its shutdown began.
+    #[arg(skip = Duration::from_secs(10))]
+    pub grace: Duration,
+}
+
+impl Config {
+    /// Returns the limits of the server.
+    pub(crate) fn web(&self) -> WebConfig {
+        WebConfig {
+            workers: self.api_workers,
+            max_connections: self.max_connections,
+            tls_timeout: self.api_tls_timeout,
+            head_timeout: self.api_head_timeout,
+            idle_timeout: self.api_idle_timeout,
+            write_timeout: self.api_write_timeout,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            api_max_streams: 100,
+            api_body_timeout: Duration::from_secs(30),
+            api_max_import: 100_000,
+            api_tls_timeout: Duration::from_secs(5),
+            api_head_timeout: Duration::from_secs(5),
+            api_idle_timeout: Duration::from_secs(75),
+            api_write_timeout: Duration::from_secs(30),
+            api_workers: None,
+            max_connections: 100_000,
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Options {
+        #[command(flatten)]
+        config: Config,
+    }
+
+    #[test]
+    fn the_defaults_of_the_options_are_those_of_the_library() {
+        let parsed = Options::try_parse_from(["x"]).unwrap().config;
+        assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
+        assert_eq!(format!("{:?}", parsed.web()), format!("{:?}", WebConfig::default()));
+        assert!(Options::try_parse_from(["x", "--api-max-streams", "0"]).is_err());
+    }
+}

@@ -1,0 +1,178 @@
+//! `POST /v1/apps/{app}/devices`: devices in bulk, a line of JSON for each.
+//!
+//! Lines are read and written as they come, some at a time. The answers wait for the end of the body, for many clients
+//! send all of it before they read anything, and would wait for the server as it for them.
+
+mod lines;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header;
+use actix_web::web::{Data, Payload};
+use actix_web::{HttpRequest, HttpResponse, ResponseError};
+use common::device::{Credential, DeviceSpec};
+use common::id::AppId;
+use common::registry::{PutDevice, RegistryError, Scope};
+use serde::Serialize;
+
+use self::lines::{Line, Lines, MAX_LINE};
+use crate::Api;
+use crate::access::Access;
+use crate::devices::{made, put_status};
+use crate::query::Query;
+use crate::reply::ApiError;
+use crate::request::{header_text, segment};
+
+/// Devices that are written together.
+const BATCH: usize = 200;
+
+/// Creates or changes the devices of the body, and answers each line with one, in their order.
+pub(crate) async fn import(
+    request: HttpRequest,
+    payload: Payload,
+    api: Data<Api>,
+) -> Result<HttpResponse, ApiError> {
+    let access = Access::of(&request, &api).await?;
+    let application = AppId::from_segment(segment(&request, "app"))?;
+    access.permit(&application, Scope::Registry)?;
+    Query::parse(&request, &[])?;
+    check_content_type(&request)?;
+    api.services.registry.application(&application).await?;
+    let mut import = Import { api: &api, application, waiting: Vec::new(), answers: Vec::new() };
+    let is_whole = import.read(Lines::new(payload, api.body_timeout)).await;
+    let mut response = HttpResponse::Ok();
+    if !is_whole {
+        response.force_close();
+    }
+    Ok(response
+        .content_type("application/x-ndjson")
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .body(import.answers))
+}
+
+fn check_content_type(request: &HttpRequest) -> Result<(), ApiError> {
+    let essence = header_text(request, &header::CONTENT_TYPE)?
+        .map(|text| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+    if essence.as_deref() == Some("application/x-ndjson") { Ok(()) } else { Err(ApiError::NotNdjson) }
+}
+
+/// A line of the answer.
+#[derive(Debug, Default, Serialize)]
+struct Answer {
+    line: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    status: u16,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    credentials: Vec<Credential>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+}
+
+impl Answer {
+    fn failed(line: usize, name: Option<String>, status: StatusCode, detail: String) -> Self {
+        Self { line, name, status: status.as_u16(), detail: Some(detail), ..Self::default() }
+    }
+
+    fn put(line: usize, name: Option<String>, result: Result<PutDevice, RegistryError>) -> Self {
+        match result {
+            Ok(put) => Self {
+                line,
+                name: Some(put.device.name.to_string()),
+                status: put_status(put.put).as_u16(),
+                credentials: made(put.tokens),
+                detail: None,
+            },
+            Err(error) => {
+                let error = ApiError::from(error);
+                Self::failed(line, name, error.status_code(), error.to_string())
+            }
+        }
+    }
+}
+
+/// A line that waits for those before it: a device to be written, or an answer.
+enum Waiting {
+    Device(usize, DeviceSpec),
+    Answer(Answer),
+}
+
+struct Import<'a> {
+    api: &'a Api,
+    application: AppId,
+    waiting: Vec<Waiting>,
+    answers: Vec<u8>,
+}
+
+impl Import<'_> {
+    /// Takes all lines. Returns false if some of the body is left.
+    async fn read(&mut self, mut lines: Lines<Payload>) -> bool {
+        let mut count = 0;
+        let is_whole = loop {
+            match lines.next().await {
+                Ok(None) => break true,
+                Ok(Some(line)) if count == self.api.max_import => {
+                    let detail = format!(
+                        "an import has {count} lines at most, send the rest in another one (option --api-max-import)"
+                    );
+                    let refused = Answer::failed(line.number, None, StatusCode::PAYLOAD_TOO_LARGE, detail);
+                    self.waiting.push(Waiting::Answer(refused));
+                    break false;
+                }
+                Ok(Some(line)) => self.waiting.push(parse(&line)),
+                Err(error) => {
+                    let failed = Answer::failed(lines.next_number(), None, error.status(), error.to_string());
+                    self.waiting.push(Waiting::Answer(failed));
+                    break false;
+                }
+            }
+            count += 1;
+            if self.waiting.len() == BATCH {
+                self.write().await;
+            }
+        };
+        self.write().await;
+        is_whole
+    }
+
+    /// Writes the devices that wait, and answers all lines that do.
+    async fn write(&mut self) {
+        let mut specs = Vec::new();
+        let mut answers = Vec::new();
+        let mut written = Vec::new();
+        for waiting in self.waiting.drain(..) {
+            match waiting {
+                Waiting::Answer(answer) => answers.push(answer),
+                Waiting::Device(line, spec) => {
+                    written.push((line, spec.name.as_ref().map(ToString::to_string)));
+                    specs.push(spec);
+                }
+            }
+        }
+        let results = self.api.services.registry.put_devices(&self.application, specs).await;
+        let results = results.unwrap_or_else(|error| vec![Err(error); written.len()]);
+        answers.extend(
+            written.into_iter().zip(results).map(|((line, name), result)| Answer::put(line, name, result)),
+        );
+        answers.sort_by_key(|answer| answer.line);
+        for answer in answers {
+            // Writing strings and numbers into memory does not fail.
+            if serde_json::to_writer(&mut self.answers, &answer).is_ok() {
+                self.answers.push(b'\n');
+            }
+        }
+    }
+}
+
+fn parse(line: &Line) -> Waiting {
+    let number = line.number;
+    let Some(text) = &line.text else {
+        let detail = format!("the line has more than {MAX_LINE} bytes");
+        return Waiting::Answer(Answer::failed(number, None, StatusCode::PAYLOAD_TOO_LARGE, detail));
+    };
+    match serde_json::from_slice(text) {
+        Ok(spec) => Waiting::Device(number, spec),
+        Err(error) => {
+            Waiting::Answer(Answer::failed(number, None, StatusCode::BAD_REQUEST, error.to_string()))
+        }
+    }
+}

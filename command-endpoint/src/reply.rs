@@ -1,0 +1,129 @@
+//! Failures, and what they are on the wire: problems of RFC 9457.
+
+use std::time::Duration;
+
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::HeaderName;
+use actix_web::{HttpResponse, ResponseError};
+use common::auth::AuthError;
+use common::channel::{PublishError, SourceError};
+use common::error::ErrorKind;
+use common::id::{AppId, DeviceKey, InvalidId};
+use common::ingest::Rejected;
+use common::registry::{RegistryError, Scope};
+use common::web::{Challenge, Problem};
+
+/// Says why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error("a token is needed, as in 'authorization: Bearer TOKEN'")]
+    NoToken,
+    #[error("the token is not known; it may have been revoked")]
+    UnknownToken,
+    #[error("tokens cannot be checked now, try again later")]
+    Unchecked(ErrorKind),
+    #[error("the token has not the scope '{0}'")]
+    NoScope(Scope),
+    #[error("this is for the operator's token")]
+    OperatorOnly,
+    #[error("there is no application '{0}'")]
+    NoApplication(AppId),
+    #[error("there is no device '{}' in application '{}'", .0.device(), .0.application())]
+    NoDevice(DeviceKey),
+    #[error(transparent)]
+    Id(#[from] InvalidId),
+    #[error("{0}")]
+    Query(String),
+    #[error("the header '{0}' must be there once at most, and be printable ASCII")]
+    Header(HeaderName),
+    #[error("the body is not as expected: {0}")]
+    Json(String),
+    #[error("devices in bulk come as application/x-ndjson, one JSON object a line")]
+    NotNdjson,
+    #[error("{0}")]
+    Body(Problem),
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error("the channel did not acknowledge the command within {0:?} (option --publish-timeout)")]
+    TimedOut(Duration),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("{0} streams are open already, try again later (option --api-max-streams)")]
+    TooManyStreams(u16),
+}
+
+impl From<AuthError> for ApiError {
+    /// Says it in the words of tokens.
+    fn from(error: AuthError) -> Self {
+        match error {
+            AuthError::Denied => Self::UnknownToken,
+            AuthError::Busy | AuthError::Unavailable => Self::Unchecked(error.kind()),
+        }
+    }
+}
+
+impl From<Problem> for ApiError {
+    fn from(problem: Problem) -> Self {
+        Self::Body(problem)
+    }
+}
+
+impl ApiError {
+    /// Returns the kind of the failure.
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoToken | Self::UnknownToken => ErrorKind::Unauthenticated,
+            Self::Unchecked(kind) => *kind,
+            Self::NoScope(_) | Self::OperatorOnly => ErrorKind::Forbidden,
+            Self::NoApplication(_) | Self::NoDevice(_) => ErrorKind::NotFound,
+            Self::Id(_) | Self::Query(_) | Self::Header(_) | Self::Json(_) | Self::NotNdjson => {
+                ErrorKind::Invalid
+            }
+            Self::Body(problem) if problem.status_code() == StatusCode::PAYLOAD_TOO_LARGE => {
+                ErrorKind::TooLarge
+            }
+            Self::Body(_) => ErrorKind::Invalid,
+            Self::Rejected(error) => error.kind(),
+            Self::Registry(error) => error.kind(),
+            Self::Publish(error) => error.kind(),
+            Self::TimedOut(_) => ErrorKind::Unavailable,
+            Self::Source(error) => error.kind(),
+            Self::TooManyStreams(_) => ErrorKind::Overloaded,
+        }
+    }
+
+    /// Returns the status, where HTTP has a better one than that of the kind.
+    fn special_status(&self) -> Option<StatusCode> {
+        if matches!(self, Self::NotNdjson) {
+            return Some(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        }
+        // This will not become possible by waiting.
+        matches!(self, Self::Source(SourceError::Unsupported)).then_some(StatusCode::NOT_IMPLEMENTED)
+    }
+
+    fn problem(&self) -> Problem {
+        match self.special_status() {
+            Some(status) => Problem::with_status(status, self.to_string()),
+            None => Problem::new(self.kind(), self.to_string()).challenge(Challenge::Bearer),
+        }
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        if let Self::Body(problem) = self { problem.status_code() } else { self.problem().status_code() }
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        if let Self::Body(problem) = self {
+            problem.error_response()
+        } else {
+            self.problem().error_response()
+        }
+    }
+}

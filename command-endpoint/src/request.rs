@@ -1,0 +1,42 @@
+//! Reading requests: segments of the path, headers, JSON.
+
+use actix_web::HttpRequest;
+use actix_web::http::header::HeaderName;
+use actix_web::web::Payload;
+use common::web::read_body;
+use serde::de::DeserializeOwned;
+
+use crate::Api;
+use crate::reply::ApiError;
+
+/// Returns a segment of the path that the route names. What is percent-encoded in it is still so, or decoded once.
+///
+/// The router decodes what cannot be mistaken (not `%`, `/` and `+`), so that decoding the rest decodes nothing twice.
+pub(crate) fn segment<'a>(request: &'a HttpRequest, name: &str) -> &'a str {
+    request.match_info().query(name)
+}
+
+/// Returns a header that may be there once.
+pub(crate) fn header_text<'a>(
+    request: &'a HttpRequest,
+    name: &HeaderName,
+) -> Result<Option<&'a str>, ApiError> {
+    let mut values = request.headers().get_all(name);
+    match (values.next(), values.next()) {
+        (_, Some(_)) => Err(ApiError::Header(name.clone())),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| ApiError::Header(name.clone())),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Reads a body of JSON; an empty one is an object without members.
+pub(crate) async fn read_json<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    api: &Api,
+) -> Result<T, ApiError> {
+    let limit = api.services.limits.max_payload;
+    let body = read_body(request.headers(), payload, limit, api.body_timeout).await?;
+    let text = if body.is_empty() { b"{}" } else { body.as_ref() };
+    serde_json::from_slice(text).map_err(|error| ApiError::Json(error.to_string()))
+}

@@ -1,0 +1,9 @@
+//! The interface over real sockets, a real registry, and channels in memory or in a file.
+
+mod access;
+mod bulk;
+mod commands;
+mod fixture;
+mod registry;
+
+pub(crate) use fixture::{Fixture, OPERATOR};
