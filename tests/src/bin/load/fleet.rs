@@ -126,6 +126,12 @@ fn login(number: usize, token: String) -> Login {
     Login { user: Some(format!("{client_id}@{APPLICATION}")), client_id, password: Some(token) }
 }
 
+/// Tells whether a line of a bulk answer says that the device was written.
+fn is_success(line: &str) -> bool {
+    let answer: Option<serde_json::Value> = serde_json::from_str(line).ok();
+    answer.and_then(|answer| answer.get("status")?.as_u64()).is_some_and(|status| status / 100 == 2)
+}
+
 /// Makes a token as the server would: 256 bits from the system's generator.
 fn new_token() -> anyhow::Result<String> {
     let mut bytes = [0; 32];
@@ -164,7 +170,7 @@ impl Api {
         let request = self.client.post(format!("{}/devices", self.base));
         let request = request.header("content-type", "application/x-ndjson").body(lines);
         let answer = self.send(request).await?;
-        match answer.lines().find(|line| line.contains("\"error\"") || line.contains("\"problem\"")) {
+        match answer.lines().find(|line| !is_success(line)) {
             None => Ok(()),
             Some(line) => bail!("the API refused a device: {line}"),
         }
@@ -190,6 +196,14 @@ mod tests {
         let (one, other) = (new_token().unwrap(), new_token().unwrap());
         assert_ne!(one, other);
         assert_eq!(one.len(), "drogue_".len() + 43);
+    }
+
+    #[test]
+    fn a_device_that_was_refused_is_noticed() {
+        assert!(is_success(r#"{"line":1,"name":"load-1","status":201}"#));
+        for bad in [r#"{"line":1,"name":"load-1","status":409}"#, r#"{"line":1}"#, "refused"] {
+            assert!(!is_success(bad), "{bad}");
+        }
     }
 
     #[test]
