@@ -11,6 +11,11 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// How many connections wait to be accepted; the system may hold fewer. The standard library's 128 are too few for a
+/// fleet that comes back after a restart: the others would try again after a second, and then after two.
+const BACKLOG: i32 = 4096;
 
 /// Where to listen, as an option says it: an address and a port, or `off`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,14 +34,21 @@ impl Listen {
     pub fn bind(self) -> Result<Option<TcpListener>, NetError> {
         match self {
             Self::At(address) => {
-                let listener =
-                    TcpListener::bind(address).map_err(|source| NetError::Bind { address, source })?;
-                listener.set_nonblocking(true).map_err(|source| NetError::Bind { address, source })?;
-                Ok(Some(listener))
+                listener(address).map(Some).map_err(|source| NetError::Bind { address, source })
             }
             Self::Off => Ok(None),
         }
     }
+}
+
+fn listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // As the standard library does on Unix, so that a restarted server gets its port back.
+    socket.set_reuse_address(cfg!(unix))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 impl FromStr for Listen {
@@ -120,6 +132,9 @@ pub fn load_tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Net
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -128,6 +143,17 @@ mod tests {
         assert_eq!("[::1]:80".parse::<Listen>().map(|listen| listen.to_string()), Ok("[::1]:80".into()));
         assert!("localhost".parse::<Listen>().is_err());
         assert!("127.0.0.1".parse::<Listen>().is_err());
+    }
+
+    #[test]
+    fn a_fleet_may_connect_before_anybody_is_accepted() {
+        let listen: Listen = "127.0.0.1:0".parse().unwrap();
+        let listener = listen.bind().unwrap().unwrap();
+        let address = listener.local_addr().unwrap();
+        // With a shorter queue, the kernel drops the connection's first packet and its sender waits.
+        let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(900));
+        let connected: Result<Vec<_>, _> = (0..400).map(connect).collect();
+        assert_eq!(connected.unwrap().len(), 400);
     }
 
     #[test]
