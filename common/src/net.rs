@@ -83,6 +83,36 @@ pub struct Listeners {
     pub tls: Option<(TcpListener, Arc<ServerConfig>)>,
 }
 
+impl Listeners {
+    /// Binds the sockets of one server. Without a certificate there is none for TLS.
+    ///
+    /// # Errors
+    /// Names the address that is not to be had.
+    pub fn bind(
+        plain: Listen,
+        tls: Listen,
+        certificate: Option<&Arc<ServerConfig>>,
+    ) -> Result<Self, NetError> {
+        let tls = match certificate {
+            Some(certificate) => tls.bind()?.map(|listener| (listener, certificate.clone())),
+            None => None,
+        };
+        Ok(Self { plain: plain.bind()?, tls })
+    }
+
+    /// Tells whether there is anything to listen on.
+    pub fn is_on(&self) -> bool {
+        self.plain.is_some() || self.tls.is_some()
+    }
+
+    /// Returns the addresses of the plain socket and of that for TLS.
+    pub fn addresses(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
+        let plain = self.plain.as_ref().and_then(|listener| listener.local_addr().ok());
+        let tls = self.tls.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
+        (plain, tls)
+    }
+}
+
 /// Says why a server cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
@@ -154,6 +184,16 @@ mod tests {
         let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(900));
         let connected: Result<Vec<_>, _> = (0..400).map(connect).collect();
         assert_eq!(connected.unwrap().len(), 400);
+    }
+
+    #[test]
+    fn without_a_certificate_only_plain_is_bound() {
+        let free = Listen::At("127.0.0.1:0".parse().unwrap());
+        let bound = Listeners::bind(free, free, None).unwrap();
+        assert!(matches!(bound.addresses(), (Some(address), None) if address.port() != 0));
+        let taken = Listen::At(bound.addresses().0.unwrap());
+        let error = Listeners::bind(taken, Listen::Off, None).unwrap_err().to_string();
+        assert!(error.contains(&taken.to_string()), "{error}");
     }
 
     #[test]

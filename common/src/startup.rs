@@ -6,10 +6,22 @@
 //! Invariants: a configuration is checked whole before a port is bound, and a bad one exits with
 //! [`EXIT_BAD_CONFIGURATION`]; nothing else exits with that code.
 
+mod admin_token;
+mod channel;
 mod limits;
 mod logging;
 mod process;
+mod registry;
+mod replica;
+mod services;
+mod tls;
 
+pub use admin_token::AdminTokenOptions;
+pub use channel::{ChannelOptions, Channels, RetentionOptions, open_channels};
 pub use limits::LimitOptions;
 pub use logging::LogOptions;
 pub use process::{BadConfiguration, EXIT_BAD_CONFIGURATION, parse, report, serve};
+pub use registry::{RegistryOptions, open_registry};
+pub use replica::{Replica, ReplicaOptions};
+pub use services::Services;
+pub use tls::TlsOptions;

@@ -94,7 +94,7 @@ impl LimitOptions {
     }
 }
 
-fn at_least_1(text: &str) -> Result<usize, String> {
+pub(super) fn at_least_1(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "expected a whole number from 1".to_owned())
 }
 

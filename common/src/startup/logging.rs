@@ -17,7 +17,7 @@ pub struct LogOptions {
     ///
     /// Levels are error, warn, info, debug, trace and off. Nothing secret is logged at any level; what libraries say
     /// below info is not, because they do not promise that.
-    #[arg(long = "log", env = "DROGUE_LOG", value_name = "FILTER", default_value = "info")]
+    #[arg(long = "log", env = "DROGUE_LOG", value_name = "FILTER", default_value = "info,actix_server=warn")]
     pub filter: Targets,
 }
 
@@ -38,7 +38,7 @@ impl LogOptions {
 }
 
 /// The crates that promise to log nothing secret at any level.
-const OURS: [&str; 5] = ["common", "http_endpoint", "mqtt_endpoint", "command_endpoint", "drogue"];
+const OURS: [&str; 5] = ["common", "http_endpoint", "mqtt_endpoint", "command_endpoint", "server"];
 
 fn keeps_secrets(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= Level::INFO || is_ours(metadata.target())
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn libraries_are_not_trusted_below_info() {
         assert!(is_ours("common::service::session"));
-        assert!(is_ours("drogue"));
+        assert!(is_ours("server"));
         assert!(!is_ours("actix_http::h1::dispatcher"));
         assert!(!is_ours("common_crypto"));
     }

@@ -1,0 +1,162 @@
+//! What an endpoint stands on in a process of its own.
+
+use std::fmt;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use clap::Args;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use super::{
+    BadConfiguration, ChannelOptions, Channels, LimitOptions, LogOptions, RegistryOptions, TlsOptions,
+    open_channels, open_registry,
+};
+use crate::auth::Secret;
+use crate::net::{Listen, Listeners};
+use crate::registry::Registry;
+use crate::service::{Clock, DeviceService, Limits};
+use crate::web::admin::install_metrics;
+
+/// The options of an endpoint in a process of its own, but for those of its protocol.
+#[derive(Debug, Clone, Args)]
+#[group(skip)]
+pub struct ReplicaOptions {
+    /// Where to listen for /healthz, /readyz and /metrics, or 'off'.
+    #[arg(long, env = "DROGUE_ADMIN_LISTEN", value_name = "LISTEN", default_value = "127.0.0.1:9090")]
+    pub admin_listen: Listen,
+
+    /// Where events are kept.
+    #[command(flatten)]
+    pub channel: ChannelOptions,
+
+    /// Where applications, devices and tokens are kept.
+    #[command(flatten)]
+    pub registry: RegistryOptions,
+
+    /// The certificate of the TLS listener.
+    #[command(flatten)]
+    pub tls: TlsOptions,
+
+    /// Limits on what devices and applications may use.
+    #[command(flatten)]
+    pub limits: LimitOptions,
+
+    /// What is logged.
+    #[command(flatten)]
+    pub logs: LogOptions,
+}
+
+/// What an endpoint stands on in a process of its own.
+pub struct Replica {
+    /// The channels.
+    pub channels: Channels,
+    /// The registry.
+    pub registry: Registry,
+    /// The clock.
+    pub clock: Clock,
+    /// The endpoint's sockets.
+    pub listeners: Listeners,
+    /// The socket of the admin server.
+    pub admin: Option<TcpListener>,
+    /// What the admin server shows as metrics.
+    pub metrics: PrometheusHandle,
+    /// Limits on what devices and applications may use.
+    pub limits: Limits,
+}
+
+impl Replica {
+    /// Checks the options, binds the sockets, and opens channels and registry.
+    ///
+    /// # Errors
+    /// Says which option is bad before anything is bound, or what cannot be had.
+    pub async fn open(
+        options: ReplicaOptions,
+        plain: Listen,
+        tls: Listen,
+        admin_token: Option<Secret>,
+    ) -> anyhow::Result<Self> {
+        options.check()?;
+        let certificate = options.tls.load()?;
+        if plain == Listen::Off && (tls == Listen::Off || certificate.is_none()) {
+            let reason =
+                "there is nothing to listen on (options --listen and --tls-listen, which needs --tls-cert)";
+            return Err(BadConfiguration(reason.to_owned()).into());
+        }
+        let metrics = install_metrics()?;
+        let listeners = Listeners::bind(plain, tls, certificate.as_ref())?;
+        let admin = options.admin_listen.bind()?;
+        let clock = Clock::system();
+        let channels = open_channels(&options.channel, clock.clone()).await?;
+        let registry = open_registry(&options.registry, admin_token, clock.clone()).await?;
+        let (plain, tls) = listeners.addresses();
+        tracing::info!(?plain, ?tls, admin = %options.admin_listen, "listening");
+        Ok(Self { channels, registry, clock, listeners, admin, metrics, limits: options.limits.limits() })
+    }
+
+    /// Starts the service that device endpoints share; commands are live when this resolves.
+    ///
+    /// # Errors
+    /// Fails if the commands channel cannot be subscribed to.
+    pub async fn devices(&self) -> anyhow::Result<DeviceService> {
+        let (sink, source) = self.channels.clone();
+        let (registry, limits) = (Arc::new(self.registry.clone()), self.limits.clone());
+        Ok(DeviceService::start(sink, &*source, registry, limits, self.clock.clone()).await?)
+    }
+}
+
+impl ReplicaOptions {
+    fn check(&self) -> Result<(), BadConfiguration> {
+        let missing: Vec<_> =
+            [self.registry.missing(), self.channel.missing()].into_iter().flatten().collect();
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(BadConfiguration(format!("choose {}", missing.join(" and "))))
+        }
+    }
+}
+
+impl fmt::Debug for Replica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Replica").field("listeners", &self.listeners).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Options {
+        #[command(flatten)]
+        replica: ReplicaOptions,
+    }
+
+    async fn refusal(arguments: &[&str]) -> String {
+        let options = Options::try_parse_from([&["test"], arguments].concat()).unwrap().replica;
+        let error = Replica::open(options, Listen::Off, Listen::Off, None).await.unwrap_err();
+        assert!(error.is::<BadConfiguration>(), "{error:#}");
+        error.to_string()
+    }
+
+    #[tokio::test]
+    async fn a_channel_and_a_registry_are_required_and_both_are_named() {
+        let both = refusal(&[]).await;
+        assert!(both.contains("--database-url") && both.contains("--embedded-log"), "{both}");
+        let channel = refusal(&["--database-url", "sqlite://x"]).await;
+        assert!(!channel.contains("--database-url") && channel.contains("--embedded-log"), "{channel}");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_opened_for_a_bad_configuration() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("log").display().to_string();
+        let enough = ["--database-url", "sqlite:///x", "--embedded-log", &log];
+        assert!(refusal(&enough).await.contains("nothing to listen on"));
+        let bad_tls = [&enough[..], &["--tls-cert", "/none", "--tls-key", "/none"]].concat();
+        assert!(refusal(&bad_tls).await.contains("--tls-cert"));
+        assert!(!std::path::Path::new(&log).exists());
+    }
+}

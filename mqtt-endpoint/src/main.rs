@@ -1,0 +1,46 @@
+//! The MQTT endpoint as a process of its own.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use common::net::Listen;
+use common::service::Shutdown;
+use common::startup::{self, Replica, ReplicaOptions, Services};
+
+/// The MQTT endpoint of the cloud, for devices, as a process of its own.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Options {
+    /// Where to listen for plain connections: ADDRESS:PORT, or 'off'.
+    #[arg(long, env = "DROGUE_LISTEN", value_name = "LISTEN", default_value = "127.0.0.1:1883")]
+    listen: Listen,
+
+    /// Where to listen for TLS connections, if there is a certificate: ADDRESS:PORT, or 'off'.
+    #[arg(long, env = "DROGUE_TLS_LISTEN", value_name = "LISTEN", default_value = "127.0.0.1:8883")]
+    tls_listen: Listen,
+
+    #[command(flatten)]
+    replica: ReplicaOptions,
+
+    #[command(flatten)]
+    mqtt: mqtt_endpoint::Config,
+}
+
+fn main() -> ExitCode {
+    let options: Options = startup::parse();
+    let (logs, limits) = (options.replica.logs.clone(), options.replica.limits.clone());
+    startup::serve(&logs, &limits, |shutdown| run(options, shutdown))
+}
+
+async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<()> {
+    let Options { listen, tls_listen, replica, mut mqtt } = options;
+    mqtt.max_connections = replica.limits.max_connections;
+    mqtt.grace = replica.limits.endpoint_grace();
+    let replica = Replica::open(replica, listen, tls_listen, None).await?;
+    let devices = replica.devices().await?;
+    let mut services = Services::new(shutdown.clone());
+    let watched = devices.clone();
+    services.require("commands", move || watched.is_live());
+    services.spawn("mqtt", mqtt_endpoint::run(mqtt, replica.listeners, devices, shutdown));
+    services.run(replica.admin, replica.metrics).await
+}
