@@ -58,7 +58,7 @@ use cache::Cache;
 use changes::Observers;
 use logins::Logins;
 use passwords::Passwords;
-use store::Store;
+use store::{Store, without_password};
 use tokens::Operator;
 
 /// The registry. Clones share one state.
@@ -89,11 +89,12 @@ impl Registry {
     /// Fails if the address has another form, the database cannot be opened, or an option has no good value.
     pub async fn open(url: &str, options: RegistryOptions) -> Result<Self, RegistryError> {
         options.check()?;
-        let failed = |reason: String| RegistryError::Open { url: url.to_owned(), reason };
-        let home = Handle::try_current().map_err(|error| failed(error.to_string()))?;
+        let failed =
+            |reason: &str| RegistryError::Open { url: without_password(url), reason: reason.to_owned() };
+        let home = Handle::try_current().map_err(|_| failed("there is no tokio runtime"))?;
         let passwords = Passwords::new(options.password_cost, options.clock.clone())
-            .map_err(|error| failed(format!("the cost of passwords: {error}")))?;
-        let cache = Cache::new(options.max_cached).map_err(|_| failed("no random numbers".to_owned()))?;
+            .map_err(|error| RegistryError::PasswordCost(error.to_string()))?;
+        let cache = Cache::new(options.max_cached).map_err(|_| failed("the system has no random numbers"))?;
         let origin = new_event_id(options.clock.wall()).to_string();
         let shared = Arc::new(Shared {
             home,

@@ -1,7 +1,7 @@
 //! How a change becomes known: here before the write returns, to other processes by reading the database.
 
 use std::sync::{Arc, PoisonError, RwLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::Row;
 use tokio::time::{sleep, timeout};
@@ -57,18 +57,21 @@ async fn poll(shared: Weak<Shared>, mut reader: Reader, interval: Duration) {
         sleep(interval).await;
         let Some(shared) = shared.upgrade() else { return };
         let now = shared.options.clock.instant();
-        let read = timeout(POLL_TIMEOUT, reader.read(&shared)).await;
-        match read {
+        match timeout(POLL_TIMEOUT, reader.read(&shared)).await {
             Ok(Ok(())) => contact = Some(now),
             Ok(Err(_)) | Err(_) => {
-                let blind = now.duration_since(*contact.get_or_insert(now));
-                tracing::warn!(?blind, "the registry's changes cannot be read");
-                if blind >= BLIND {
+                if is_blind(*contact.get_or_insert(now), now) {
+                    tracing::warn!("the registry's changes cannot be read: each login is checked anew");
                     shared.cache.forget_all();
                 }
             }
         }
     }
+}
+
+/// Tells whether changes may have been missed for too long.
+fn is_blind(contact: Instant, now: Instant) -> bool {
+    now.duration_since(contact) >= BLIND
 }
 
 async fn last_write(store: &Store) -> Result<i64, RegistryError> {

@@ -7,7 +7,18 @@ use crate::id::{AppId, DeviceKey};
 /// Says why the registry did not do what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
-    /// The registry cannot be opened as configured.
+    /// The address names no registry that could be opened.
+    #[error("the registry's address {url} is not supported: {reason}")]
+    Address {
+        /// The address, without a password.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The cost of passwords is none that argon2 could have.
+    #[error("passwords cannot have that cost: {0}")]
+    PasswordCost(String),
+    /// The registry cannot be opened.
     #[error("the registry {url} cannot be opened: {reason}")]
     Open {
         /// Where the registry should be, without a password.
@@ -51,7 +62,9 @@ impl RegistryError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Open { .. } | Self::Unavailable => ErrorKind::Unavailable,
-            Self::WeakAdminToken { .. } | Self::Invalid(_) => ErrorKind::Invalid,
+            Self::Address { .. } | Self::PasswordCost(_) | Self::WeakAdminToken { .. } | Self::Invalid(_) => {
+                ErrorKind::Invalid
+            }
             Self::NoApplication(_) | Self::NoDevice(_) | Self::NoToken => ErrorKind::NotFound,
             Self::TooManyTokens(_) => ErrorKind::Conflict,
             Self::Busy => ErrorKind::Overloaded,

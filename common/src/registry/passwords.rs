@@ -166,6 +166,12 @@ impl Passwords {
         self.counts.checks.load(Ordering::SeqCst)
     }
 
+    /// Lets checks seem to take that long.
+    #[cfg(test)]
+    pub(super) fn seem(&self, typical: Duration) {
+        self.typical.store(as_nanos(typical), Ordering::Relaxed);
+    }
+
     /// Keeps all passwords waiting until the guard is dropped.
     #[cfg(test)]
     pub(super) async fn hold(&self) -> tokio::sync::OwnedSemaphorePermit {

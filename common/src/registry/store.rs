@@ -46,7 +46,8 @@ impl Store {
         });
         let failed = |reason: String| RegistryError::Open { url: without_password(url), reason };
         let Some(path) = url.strip_prefix("sqlite://") else {
-            return Err(failed("only 'sqlite://PATH' is supported".to_owned()));
+            let reason = "only 'sqlite://PATH' is".to_owned();
+            return Err(RegistryError::Address { url: without_password(url), reason });
         };
         let address = sqlite::prepare(path).map_err(failed)?;
         let options = AnyConnectOptions::from_str(&address).map_err(|error| failed(error.to_string()))?;
@@ -185,7 +186,7 @@ fn unreadable(error: impl Display) -> RegistryError {
 }
 
 /// Returns an address without what may be a password in it.
-fn without_password(url: &str) -> String {
+pub(super) fn without_password(url: &str) -> String {
     match (url.split_once("://"), url.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, rest))) if scheme != "sqlite" => format!("{scheme}://…@{rest}"),
         _ => url.to_owned(),

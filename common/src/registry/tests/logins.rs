@@ -168,6 +168,23 @@ async fn logins_beyond_the_limits_are_refused_and_those_that_are_known_are_not()
 }
 
 #[tokio::test]
+async fn a_refusal_without_a_check_is_as_late_as_one_with_it() {
+    let registry = fixture().await;
+    registry.put_device(&key("a/d"), password("p")).await.unwrap();
+    registry.put_device(&key("a/e"), new_token()).await.unwrap();
+    registry.authenticate(&login("a/d", "wrong")).await.unwrap_err();
+    let typical = Duration::from_millis(300);
+    registry.shared.passwords.seem(typical);
+    // No such application, no such device, no password, and one that is known to be wrong.
+    for device in ["b/d", "a/x", "a/e", "a/d"] {
+        let start = registry.shared.options.clock.instant();
+        assert_eq!(registry.authenticate(&login(device, "wrong")).await, Err(AuthError::Denied));
+        assert!(registry.shared.options.clock.instant() - start >= typical, "{device}");
+    }
+    assert_eq!(registry.shared.passwords.checks(), 1);
+}
+
+#[tokio::test]
 async fn a_login_whose_caller_goes_is_checked_to_its_end() {
     let registry = fixture().await;
     registry.put_device(&key("a/d"), password("p")).await.unwrap();
