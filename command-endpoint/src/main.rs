@@ -1,0 +1,48 @@
+//! The command endpoint as a process of its own.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use common::net::Listen;
+use common::service::Shutdown;
+use common::startup::{self, AdminTokenOptions, Replica, ReplicaOptions, Services};
+
+/// The application interface of the cloud, as a process of its own.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Options {
+    /// Where to listen for plain connections: ADDRESS:PORT, or 'off'.
+    #[arg(long, env = "DROGUE_LISTEN", value_name = "LISTEN", default_value = "127.0.0.1:8081")]
+    listen: Listen,
+
+    /// Where to listen for TLS connections, if there is a certificate: ADDRESS:PORT, or 'off'.
+    #[arg(long, env = "DROGUE_TLS_LISTEN", value_name = "LISTEN", default_value = "127.0.0.1:8444")]
+    tls_listen: Listen,
+
+    #[command(flatten)]
+    replica: ReplicaOptions,
+
+    #[command(flatten)]
+    admin_token: AdminTokenOptions,
+
+    #[command(flatten)]
+    api: command_endpoint::Config,
+}
+
+fn main() -> ExitCode {
+    let options: Options = startup::parse();
+    let (logs, limits) = (options.replica.logs.clone(), options.replica.limits.clone());
+    startup::serve(&logs, &limits, |shutdown| run(options, shutdown))
+}
+
+async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<()> {
+    let Options { listen, tls_listen, replica, admin_token, mut api } = options;
+    api.max_connections = replica.limits.max_connections;
+    api.grace = replica.limits.endpoint_grace();
+    let replica = Replica::open(replica, listen, tls_listen, admin_token.read()?).await?;
+    let Replica { channels: (sink, source), registry, clock, limits, .. } = replica;
+    let needed = command_endpoint::Services { sink, source, registry, clock, limits };
+    let mut services = Services::new(shutdown.clone());
+    services.spawn("api", command_endpoint::run(api, replica.listeners, needed, shutdown));
+    services.run(replica.admin, replica.metrics).await
+}
