@@ -1,0 +1,220 @@
+//! What start-up and `drogue status` print: lines for the shell that send a first command to a device.
+
+use std::fmt::Write;
+
+use crate::addresses::{Addresses, reachable};
+
+/// The example device that the first start makes.
+pub const EXAMPLE_DEVICE: &str = "device_id";
+/// The password of the example device. It is public, which is why the device exists on loopback only.
+pub const EXAMPLE_PASSWORD: &str = "foobar";
+
+/// What the printed lines are filled with.
+#[derive(Debug, Clone)]
+pub struct Quickstart<'a> {
+    /// Where the server listens.
+    pub addresses: &'a Addresses,
+    /// The token of the application `default`, if it is known and valid.
+    pub token: Option<&'a str>,
+    /// The password of the example device, if it is known.
+    pub password: Option<&'a str>,
+}
+
+impl Quickstart<'_> {
+    /// Writes the section "Send commands to the device". Each line that is indented can be pasted into bash and zsh.
+    pub fn section(&self) -> String {
+        let mut text = "Send commands to the device\n\n".to_owned();
+        let publish = self.publish();
+        if let Some(lines) = &publish {
+            text += "Publish data from the device, and say how long you will wait for a command with 'ttd' (seconds):\n";
+            text += lines;
+        }
+        if let Some(lines) = self.subscribe() {
+            text += if publish.is_some() {
+                "Or subscribe with an MQTT client:\n"
+            } else {
+                "Subscribe with an MQTT client:\n"
+            };
+            text += &lines;
+        }
+        if let Some(line) = self.command() {
+            text += "Send a command to that device from another terminal:\n";
+            text += &line;
+        }
+        text
+    }
+
+    /// Lines that publish and wait over HTTP, or over HTTPS where that alone is on.
+    fn publish(&self) -> Option<String> {
+        let base = self.addresses.http_url()?;
+        let url = quote(&format!("{base}/v1/temperature?ttd=30"));
+        let user = format!("{EXAMPLE_DEVICE}:{}", self.password());
+        let (httpie, curl) = self.trust(&base);
+        Some(format!(
+            "  http {httpie}--auth {user} POST {url} temp:=42\n  \
+             curl {curl}-u {user} --json '{{\"temp\": 42}}' {url}\n"
+        ))
+    }
+
+    /// Lines that subscribe over MQTT: with TLS, unless that is off or needs a name that only its owner knows.
+    fn subscribe(&self) -> Option<String> {
+        let Addresses { mqtt, mqtts, development, .. } = self.addresses;
+        let prefers_tls = *development || mqtt.is_none();
+        let (address, hive, mosquitto) = match (mqtt, mqtts) {
+            (_, Some(address)) if prefers_tls => {
+                let ca = self.ca();
+                (address, format!(" -s --cafile {ca}"), format!(" --cafile {ca}"))
+            }
+            (Some(address), _) => (address, String::new(), String::new()),
+            (None, _) => return None,
+        };
+        let (host, port) = (reachable(*address).ip(), address.port());
+        let password = self.password();
+        let mut text = String::new();
+        write!(
+            text,
+            "  mqtt sub -v -h {host} -p {port} -u {EXAMPLE_DEVICE} -pw {password} -i {EXAMPLE_DEVICE}{hive} -t cmd -V 3\n  \
+             mosquitto_sub -v -h {host} -p {port} -u {EXAMPLE_DEVICE} -P {password} -i {EXAMPLE_DEVICE}{mosquitto} -t cmd\n"
+        )
+        .ok()?;
+        Some(text)
+    }
+
+    /// The line that sends a command.
+    fn command(&self) -> Option<String> {
+        let base = self.addresses.api_url()?;
+        let path = format!("v1/apps/default/devices/{EXAMPLE_DEVICE}/commands/set-temp");
+        let url = quote(&format!("{base}/{path}"));
+        let token = self.token.map_or_else(|| "$DROGUE_TOKEN".to_owned(), quote);
+        let (httpie, _) = self.trust(&base);
+        Some(format!("  http {httpie}-A bearer -a {token} POST {url} set-temp:=40\n"))
+    }
+
+    /// The options by which HTTPie and curl trust the server, each with a space behind it.
+    fn trust(&self, url: &str) -> (String, String) {
+        if url.starts_with("https:") {
+            (format!("--verify {} ", self.ca()), format!("--cacert {} ", self.ca()))
+        } else {
+            (String::new(), String::new())
+        }
+    }
+
+    fn ca(&self) -> String {
+        quote(&self.addresses.ca.to_string_lossy())
+    }
+
+    fn password(&self) -> String {
+        self.password.map_or_else(|| "PASSWORD".to_owned(), quote)
+    }
+}
+
+/// Quotes a word for bash and zsh, unless it means itself in both.
+pub fn quote(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+,".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addresses() -> Addresses {
+        Addresses {
+            http: "127.0.0.1:8080".parse().ok(),
+            https: "127.0.0.1:8443".parse().ok(),
+            mqtt: "127.0.0.1:1883".parse().ok(),
+            mqtts: "127.0.0.1:8883".parse().ok(),
+            api: "127.0.0.1:8081".parse().ok(),
+            api_tls: "127.0.0.1:8444".parse().ok(),
+            admin: "127.0.0.1:9090".parse().ok(),
+            ca: "/data/tls.crt".into(),
+            development: true,
+        }
+    }
+
+    fn section(addresses: &Addresses) -> String {
+        Quickstart { addresses, token: Some("drogue_abc"), password: Some("foobar") }.section()
+    }
+
+    #[test]
+    fn the_section_is_the_promised_one() {
+        assert_eq!(
+            section(&addresses()),
+            r#"Send commands to the device
+
+Publish data from the device, and say how long you will wait for a command with 'ttd' (seconds):
+  http --auth device_id:foobar POST 'http://127.0.0.1:8080/v1/temperature?ttd=30' temp:=42
+  curl -u device_id:foobar --json '{"temp": 42}' 'http://127.0.0.1:8080/v1/temperature?ttd=30'
+Or subscribe with an MQTT client:
+  mqtt sub -v -h 127.0.0.1 -p 8883 -u device_id -pw foobar -i device_id -s --cafile /data/tls.crt -t cmd -V 3
+  mosquitto_sub -v -h 127.0.0.1 -p 8883 -u device_id -P foobar -i device_id --cafile /data/tls.crt -t cmd
+Send a command to that device from another terminal:
+  http -A bearer -a drogue_abc POST http://127.0.0.1:8081/v1/apps/default/devices/device_id/commands/set-temp set-temp:=40
+"#
+        );
+    }
+
+    #[test]
+    fn what_is_unknown_has_a_placeholder() {
+        let text = Quickstart { addresses: &addresses(), token: None, password: None }.section();
+        assert!(text.contains("-a $DROGUE_TOKEN POST"), "{text}");
+        assert!(text.contains("--auth device_id:PASSWORD ") && text.contains("-P PASSWORD "), "{text}");
+    }
+
+    #[test]
+    fn what_is_off_is_left_out() {
+        let without_http = Addresses { http: None, https: None, ..addresses() };
+        let text = section(&without_http);
+        assert!(!text.contains("curl") && text.contains("\nSubscribe with an MQTT client:\n"), "{text}");
+        let text = section(&Addresses { mqtt: None, mqtts: None, ..addresses() });
+        assert!(!text.contains("mosquitto_sub") && text.contains("curl"), "{text}");
+        let text = section(&Addresses { api: None, api_tls: None, ..addresses() });
+        assert!(!text.contains("Send a command to that device"), "{text}");
+    }
+
+    #[test]
+    fn tls_stands_in_where_plain_is_off() {
+        let text = section(&Addresses { http: None, api: None, ..addresses() });
+        assert!(text.contains("http --verify /data/tls.crt --auth"), "{text}");
+        assert!(text.contains("curl --cacert /data/tls.crt -u"), "{text}");
+        assert!(text.contains("'https://127.0.0.1:8443/v1/temperature?ttd=30'"), "{text}");
+        assert!(text.contains("http --verify /data/tls.crt -A bearer"), "{text}");
+    }
+
+    #[test]
+    fn mqtt_is_plain_where_tls_is_off_or_has_another_name() {
+        for addresses in
+            [Addresses { mqtts: None, ..addresses() }, Addresses { development: false, ..addresses() }]
+        {
+            let text = section(&addresses);
+            assert!(text.contains("-p 1883 -u device_id -P foobar -i device_id -t cmd\n"), "{text}");
+            assert!(!text.contains("--cafile"), "{text}");
+        }
+    }
+
+    #[test]
+    fn ipv6_and_all_addresses_are_reachable() {
+        let text = section(&Addresses {
+            http: "[::]:8080".parse().ok(),
+            mqtts: "[::1]:8883".parse().ok(),
+            api: "0.0.0.0:8081".parse().ok(),
+            ..addresses()
+        });
+        assert!(text.contains("'http://[::1]:8080/v1/temperature?ttd=30'"), "{text}");
+        assert!(text.contains("-h ::1 -p 8883"), "{text}");
+        assert!(text.contains("POST http://127.0.0.1:8081/"), "{text}");
+    }
+
+    #[test]
+    fn words_are_quoted_for_the_shell() {
+        assert_eq!(quote("/data/tls.crt"), "/data/tls.crt");
+        assert_eq!(quote("/my data/it's"), r"'/my data/it'\''s'");
+        for special in ["a b", "~", "$x", "`x`", "a*", "[::1]", "=ls", "!", "#", "{a,b}", "a\\b", ""] {
+            assert_eq!(quote(special), format!("'{special}'"));
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! `drogue up`: the whole cloud in one process.
+//!
+//! One process is one replica: HTTP and MQTT share one [`DeviceService`], and with it one connection table.
+
+mod bound;
+mod options;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use common::auth::Secret;
+use common::net::load_tls;
+use common::registry::Registry;
+use common::service::{Clock, DeviceService, Shutdown};
+use common::startup::{self, ChannelOptions, Channels, Services, open_channels, open_registry};
+use common::web::admin::install_metrics;
+use rustls::ServerConfig;
+
+pub use options::Up;
+
+use crate::addresses::Addresses;
+use crate::certificates::{self, CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY};
+use crate::data_dir::DataDir;
+use crate::first_start;
+use crate::output;
+use crate::quickstart::{EXAMPLE_PASSWORD, Quickstart};
+use bound::Bound;
+
+/// Runs the cloud until a signal ends it, and returns the exit code of the process.
+pub fn main(up: Up) -> ExitCode {
+    let (logs, limits) = (up.logs.clone(), up.limits.clone());
+    startup::serve(&logs, &limits, |shutdown| run(up, shutdown))
+}
+
+async fn run(up: Up, shutdown: Shutdown) -> anyhow::Result<()> {
+    let clock = Clock::system();
+    let Checked { data, certificate, admin_token } = check(&up)?;
+    let metrics = install_metrics()?;
+    data.create()?;
+    // The log comes first: its lock keeps a second process out of the directory.
+    let log = ChannelOptions::embedded(data.file("log.sqlite"), up.retention.clone());
+    let channels = open_channels(&log, clock.clone()).await?;
+    let tls = Tls::choose(certificate, &data, &clock)?;
+    let mut bound = Bound::bind(&up.listen, &tls.config)?;
+    let addresses = bound.addresses(tls.ca, tls.development);
+    let admin_token = first_start::admin_token(&data, admin_token)?;
+    let store = up.registry.or_file(&data.file("registry.sqlite"));
+    let registry = open_registry(&store, Some(admin_token), clock.clone()).await?;
+    first_start::prepare(&data, &registry, addresses.are_loopback()).await?;
+
+    let admin = bound.admin.take();
+    let services = start(up, bound, channels, registry.clone(), clock, shutdown).await?;
+    addresses.save(&data)?;
+    announce(&data, &registry, &addresses).await?;
+    services.run(admin, metrics).await
+}
+
+/// What the options say that can be wrong, looked at before anything is made or bound.
+struct Checked {
+    data: DataDir,
+    certificate: Option<(Arc<ServerConfig>, PathBuf)>,
+    admin_token: Option<Secret>,
+}
+
+fn check(up: &Up) -> anyhow::Result<Checked> {
+    let certificate = up.tls.load()?.zip(up.tls.tls_cert.clone());
+    Ok(Checked { data: up.data_dir.open()?, certificate, admin_token: up.admin_token.read()? })
+}
+
+/// The certificate of all TLS listeners.
+struct Tls {
+    config: Arc<ServerConfig>,
+    /// What clients must trust.
+    ca: PathBuf,
+    development: bool,
+}
+
+impl Tls {
+    /// Takes the given certificate, or else the development certificate, which it makes or renews if need be.
+    fn choose(
+        given: Option<(Arc<ServerConfig>, PathBuf)>,
+        data: &DataDir,
+        clock: &Clock,
+    ) -> anyhow::Result<Self> {
+        if let Some((config, path)) = given {
+            return Ok(Self { config, ca: std::path::absolute(path)?, development: false });
+        }
+        certificates::ensure(data, clock.wall())?;
+        let config = load_tls(&data.file(SERVER_CERTIFICATE), &data.file(SERVER_KEY))?;
+        Ok(Self { config, ca: data.file(CA_CERTIFICATE), development: true })
+    }
+}
+
+/// Starts the servers that are not off; commands are live when this resolves.
+async fn start(
+    up: Up,
+    bound: Bound,
+    (sink, source): Channels,
+    registry: Registry,
+    clock: Clock,
+    shutdown: Shutdown,
+) -> anyhow::Result<Services> {
+    let Up { limits, mut http, mut mqtt, mut api, .. } = up;
+    let devices = DeviceService::start(
+        sink.clone(),
+        &*source,
+        Arc::new(registry.clone()),
+        limits.limits(),
+        clock.clone(),
+    )
+    .await?;
+    let mut services = Services::new(shutdown.clone());
+    let watched = devices.clone();
+    services.require("commands", move || watched.is_live());
+    if bound.http.is_on() {
+        http.max_connections = limits.max_connections;
+        http.grace = limits.endpoint_grace();
+        services.spawn("http", http_endpoint::run(http, bound.http, devices.clone(), shutdown.clone()));
+    }
+    if bound.mqtt.is_on() {
+        mqtt.max_connections = limits.max_connections;
+        mqtt.grace = limits.endpoint_grace();
+        services.spawn("mqtt", mqtt_endpoint::run(mqtt, bound.mqtt, devices, shutdown.clone()));
+    }
+    if bound.api.is_on() {
+        api.max_connections = limits.max_connections;
+        api.grace = limits.endpoint_grace();
+        let limits = limits.limits();
+        let needed = command_endpoint::Services { sink, source, registry, clock, limits };
+        services.spawn("api", command_endpoint::run(api, bound.api, needed, shutdown));
+    }
+    Ok(services)
+}
+
+/// Prints what listens where, and how to send a first command.
+async fn announce(data: &DataDir, registry: &Registry, addresses: &Addresses) -> anyhow::Result<()> {
+    let mut rows = Vec::new();
+    for (what, scheme, address) in addresses.listeners() {
+        if let Some(address) = address {
+            rows.push([what.to_owned(), format!("{scheme}://{address}")]);
+        }
+    }
+    rows.push(["data directory".to_owned(), data.path().display().to_string()]);
+    output::line("Drogue is up")?;
+    output::table(&rows)?;
+    let token = first_start::valid_token(data, registry).await?;
+    let password = first_start::login_works(registry).await.then_some(EXAMPLE_PASSWORD);
+    let quickstart = Quickstart { addresses, token: token.as_ref().map(Secret::expose), password };
+    output::line(format!("\n{}", quickstart.section().trim_end()))?;
+    Ok(())
+}
