@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, Data, Payload, Query, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use common::error::ErrorKind;
@@ -25,9 +25,10 @@ pub(crate) struct Endpoint {
     pub(crate) body_timeout: Duration,
 }
 
-/// Registers the routes.
+/// Registers the one handler.
 pub(crate) fn configure(app: &mut ServiceConfig) {
-    app.service(web::resource("/v1/{subject:.*}").route(web::post().to(telemetry)));
+    // Not as a resource: that is found by a regular expression, which takes a tenth of the time of a request.
+    app.default_service(web::to(telemetry));
 }
 
 /// Takes telemetry, and answers with the first command where the device waits for one.
@@ -36,13 +37,14 @@ async fn telemetry(
     mut payload: Payload,
     endpoint: Data<Endpoint>,
 ) -> Result<HttpResponse, Problem> {
+    let path = telemetry_path(&request)?;
     let service = &endpoint.service;
     // First of all, so that strangers learn nothing and their bodies are not read.
     let login = credentials::login(request.headers()).map_err(ServiceError::from).map_err(reply::failed)?;
     let session = service.log_in(Protocol::Http, &login, None).await.map_err(reply::failed)?;
     drop(login);
     let wait = Wait::of(request.query_string(), service.limits().max_ttd)?;
-    let mut telemetry = read_head(&request)?;
+    let mut telemetry = read_head(path, request.headers())?;
     let max_payload = service.limits().max_payload;
     telemetry.payload =
         read_body(request.headers(), &mut payload, max_payload, endpoint.body_timeout).await?;
@@ -58,12 +60,21 @@ async fn telemetry(
     }
 }
 
+/// Returns what follows the prefix in the path as it was sent: the router's has been decoded in part.
+fn telemetry_path(request: &HttpRequest) -> Result<&str, Problem> {
+    let Some(path) = request.uri().path().strip_prefix(PREFIX) else {
+        return Err(Problem::new(ErrorKind::NotFound, "telemetry is sent to /v1/{subject}"));
+    };
+    if request.method() == Method::POST {
+        return Ok(path);
+    }
+    let problem = Problem::with_status(StatusCode::METHOD_NOT_ALLOWED, "telemetry is sent by POST");
+    Err(problem.header(header::ALLOW, HeaderValue::from_static("POST")))
+}
+
 /// Reads what a request's head says of its telemetry.
-fn read_head(request: &HttpRequest) -> Result<Telemetry, Problem> {
-    // The path as it was sent: the router's has been decoded in part.
-    let path = request.uri().path().strip_prefix(PREFIX).unwrap_or_default();
+fn read_head(path: &str, headers: &HeaderMap) -> Result<Telemetry, Problem> {
     let subject = Subject::from_path(path).map_err(Rejected::from).map_err(reply::rejected)?;
-    let headers = request.headers();
     refuse_encoded(headers)?;
     let content_type = match single(headers, &header::CONTENT_TYPE) {
         Field::Absent => None,

@@ -150,7 +150,9 @@ async fn a_bad_request_is_400_and_says_what_is_bad() {
 #[tokio::test]
 async fn other_paths_and_methods_are_problems() {
     let endpoint = TestEndpoint::start().await;
-    for (line, status) in [("POST /", 404), ("POST /v1", 404), ("POST /v2/t", 404), ("GET /v1/t", 405)] {
+    for (line, status) in
+        [("POST /", 404), ("POST /v1", 404), ("POST /v2/t", 404), ("POST /%761/t", 404), ("GET /v1/t", 405)]
+    {
         let response = endpoint.ask(format!("{line} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
         assert_problem(&response, status);
         assert_eq!(response.header("allow"), (status == 405).then_some("POST"));
