@@ -45,7 +45,7 @@ impl Shared {
 
 /// Starts to read the changes that other processes make, until the registry is dropped.
 pub(super) async fn follow(shared: &Arc<Shared>) -> Result<(), RegistryError> {
-    let reader = Reader { last: last_write(&shared.store).await? };
+    let reader = Reader::at_end(&shared.store).await?;
     let interval = shared.options.poll_interval;
     shared.home.spawn(poll(Arc::downgrade(shared), reader, interval));
     Ok(())
@@ -74,18 +74,20 @@ fn is_blind(contact: Instant, now: Instant) -> bool {
     now.duration_since(contact) >= BLIND
 }
 
-async fn last_write(store: &Store) -> Result<i64, RegistryError> {
-    Ok(sqlx::query("SELECT last FROM writes").fetch_one(store.pool()).await?.try_get(0)?)
-}
-
 /// How far the changes were read.
-struct Reader {
+pub(super) struct Reader {
     last: i64,
 }
 
 impl Reader {
+    /// Makes a reader of the changes from now on.
+    pub(super) async fn at_end(store: &Store) -> Result<Self, RegistryError> {
+        let row = sqlx::query("SELECT last FROM writes").fetch_one(store.pool()).await?;
+        Ok(Self { last: row.try_get(0)? })
+    }
+
     /// Reads all changes since the last time, and makes those of other processes known.
-    async fn read(&mut self, shared: &Shared) -> Result<(), RegistryError> {
+    pub(super) async fn read(&mut self, shared: &Shared) -> Result<(), RegistryError> {
         let statement = "SELECT application, device, write_number, origin FROM changes \
              WHERE write_number > $1 ORDER BY write_number LIMIT $2";
         loop {

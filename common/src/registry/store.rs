@@ -1,7 +1,8 @@
 //! The database: how it is opened, and how it is written to.
 //!
 //! Everything speaks to sqlx's `Any` driver in the SQL that SQLite and PostgreSQL share. What differs between the two
-//! is in this file: the driver, the address, and what is said to a new connection.
+//! is in this file: the driver, the address, and what is said to a new connection. Names are ordered by their bytes,
+//! which is SQLite's way; a PostgreSQL database must be made with the collation C for that.
 
 use std::borrow::Cow;
 use std::fmt::Display;
