@@ -93,11 +93,12 @@ impl Listeners {
         tls: Listen,
         certificate: Option<&Arc<ServerConfig>>,
     ) -> Result<Self, NetError> {
+        let plain = plain.bind()?;
         let tls = match certificate {
             Some(certificate) => tls.bind()?.map(|listener| (listener, certificate.clone())),
             None => None,
         };
-        Ok(Self { plain: plain.bind()?, tls })
+        Ok(Self { plain, tls })
     }
 
     /// Tells whether there is anything to listen on.

@@ -58,9 +58,9 @@ impl ChannelOptions {
         Self { embedded_log: Some(file), retention }
     }
 
-    /// Names the option that is missing for a choice, if one is.
-    pub(super) fn missing(&self) -> Option<&'static str> {
-        self.embedded_log.is_none().then_some("a channel (option --embedded-log)")
+    /// Tells whether a channel was chosen.
+    pub(super) fn is_chosen(&self) -> bool {
+        self.embedded_log.is_some()
     }
 }
 

@@ -38,7 +38,7 @@ pub fn report(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", explain(&error));
             if error.is::<BadConfiguration>() {
                 ExitCode::from(EXIT_BAD_CONFIGURATION)
             } else {
@@ -46,6 +46,19 @@ pub fn report(result: anyhow::Result<()>) -> ExitCode {
             }
         }
     }
+}
+
+/// Writes an error and its causes, each unless what came before tells it already.
+fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Runs a server until it ends, in a process that is set up for it.
@@ -110,4 +123,19 @@ fn cancelled_by_signals() -> std::io::Result<Shutdown> {
         process::exit(EXIT_INTERRUPTED);
     });
     Ok(shutdown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let root = || anyhow::anyhow!("no such file");
+        assert_eq!(explain(&root().context("cannot read x")), "cannot read x: no such file");
+        assert_eq!(
+            explain(&root().context("cannot read x: no such file; make it")),
+            "cannot read x: no such file; make it"
+        );
+    }
 }

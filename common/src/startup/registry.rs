@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::Context;
 use clap::Args;
 
 use super::BadConfiguration;
 use crate::auth::Secret;
+use crate::error::ErrorKind;
 use crate::registry::{self, Registry, sqlite_url};
 use crate::service::Clock;
 
@@ -16,7 +16,7 @@ use crate::service::Clock;
 #[command(next_help_heading = "Registry")]
 pub struct RegistryOptions {
     /// The store of applications, devices and tokens: sqlite://PATH, made when missing.
-    #[arg(long, env = "DROGUE_DATABASE_URL", value_name = "URL", hide_env_values = true, value_parser = database_url)]
+    #[arg(long, env = "DROGUE_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
 
     /// How many logins may wait for the check of their password; further ones are told to try again later.
@@ -37,19 +37,22 @@ impl RegistryOptions {
         Self { database_url: Some(url), ..self.clone() }
     }
 
-    /// Names the option that is missing for a choice, if one is.
-    pub(super) fn missing(&self) -> Option<&'static str> {
-        self.database_url.is_none().then_some("a registry (option --database-url)")
+    /// Checks the form of the store's address. It is not repeated in the error: there may be a password in it.
+    ///
+    /// # Errors
+    /// Says what an address looks like.
+    pub fn check(&self) -> Result<(), BadConfiguration> {
+        if self.database_url.as_deref().is_none_or(is_sqlite) {
+            return Ok(());
+        }
+        let reason =
+            "the registry's address must be sqlite://PATH, as sqlite:///var/lib/drogue/registry.sqlite";
+        Err(BadConfiguration(format!("{reason} (option --database-url)")))
     }
 }
 
-fn database_url(text: &str) -> Result<String, String> {
-    if text.strip_prefix("sqlite:").is_some_and(|path| !path.trim_start_matches('/').is_empty()) {
-        Ok(text.to_owned())
-    } else {
-        Err("expected sqlite://PATH, as sqlite://registry.sqlite or sqlite:///var/lib/drogue/registry.sqlite"
-            .to_owned())
-    }
+fn is_sqlite(url: &str) -> bool {
+    url.strip_prefix("sqlite:").is_some_and(|path| !path.trim_start_matches('/').is_empty())
 }
 
 /// Opens the chosen registry.
@@ -70,7 +73,11 @@ pub async fn open_registry(
         clock,
         ..registry::RegistryOptions::default()
     };
-    Registry::open(url, settings).await.context("option --database-url")
+    let opened = Registry::open(url, settings).await;
+    opened.map_err(|error| match error.kind() {
+        ErrorKind::Invalid => BadConfiguration(error.to_string()).into(),
+        _ => error.into(),
+    })
 }
 
 #[cfg(test)]
@@ -79,11 +86,14 @@ mod tests {
 
     #[test]
     fn a_store_is_a_file_of_sqlite() {
-        for good in ["sqlite://registry.sqlite", "sqlite:///data/registry.sqlite", "sqlite::memory:"] {
-            assert_eq!(database_url(good).as_deref(), Ok(good));
+        let check =
+            |url: &str| RegistryOptions { database_url: Some(url.to_owned()), max_pending_logins: 1 }.check();
+        for good in ["sqlite://registry.sqlite", "sqlite:///data/registry.sqlite"] {
+            assert_eq!(check(good), Ok(()));
         }
-        for bad in ["", "registry.sqlite", "sqlite://", "mysql://host/db"] {
-            assert!(database_url(bad).unwrap_err().contains("sqlite://PATH"), "{bad}");
+        for bad in ["registry.sqlite", "sqlite://", "mysql://user:hunter2@host/db"] {
+            let error = check(bad).unwrap_err().to_string();
+            assert!(error.contains("--database-url") && !error.contains("hunter2"), "{error}");
         }
     }
 }

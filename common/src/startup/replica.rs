@@ -106,13 +106,16 @@ impl Replica {
 
 impl ReplicaOptions {
     fn check(&self) -> Result<(), BadConfiguration> {
-        let missing: Vec<_> =
-            [self.registry.missing(), self.channel.missing()].into_iter().flatten().collect();
-        if missing.is_empty() {
-            Ok(())
-        } else {
-            Err(BadConfiguration(format!("choose {}", missing.join(" and "))))
-        }
+        self.registry.check()?;
+        let missing = match (self.registry.database_url.is_some(), self.channel.is_chosen()) {
+            (true, true) => return Ok(()),
+            (true, false) => "the channel is",
+            (false, true) => "the registry is",
+            (false, false) => "both are",
+        };
+        let needed =
+            "a process of its own needs a registry (option --database-url) and a channel (--embedded-log)";
+        Err(BadConfiguration(format!("{needed}: {missing} missing")))
     }
 }
 
@@ -143,10 +146,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_channel_and_a_registry_are_required_and_both_are_named() {
-        let both = refusal(&[]).await;
-        assert!(both.contains("--database-url") && both.contains("--embedded-log"), "{both}");
-        let channel = refusal(&["--database-url", "sqlite://x"]).await;
-        assert!(!channel.contains("--database-url") && channel.contains("--embedded-log"), "{channel}");
+        for (given, missing) in [
+            (&[][..], "both are missing"),
+            (&["--database-url", "sqlite://x"], "the channel is missing"),
+            (&["--embedded-log", "x"], "the registry is missing"),
+        ] {
+            let refusal = refusal(given).await;
+            assert!(refusal.contains("--database-url") && refusal.contains("--embedded-log"), "{refusal}");
+            assert!(refusal.ends_with(missing), "{refusal}");
+        }
     }
 
     #[tokio::test]
