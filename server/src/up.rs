@@ -64,6 +64,7 @@ struct Checked {
 }
 
 fn check(up: &Up) -> anyhow::Result<Checked> {
+    up.registry.check()?;
     let certificate = up.tls.load()?.zip(up.tls.tls_cert.clone());
     Ok(Checked { data: up.data_dir.open()?, certificate, admin_token: up.admin_token.read()? })
 }

@@ -62,18 +62,21 @@ impl Events {
     /// Fails if the server cannot be reached at first, or refuses for good.
     pub async fn run(self) -> anyhow::Result<()> {
         let client = Client::open(&self.api)?;
-        let mut follower = Follower { client, options: self, position: None, connected: false };
+        let mut follower = Follower { client, options: self, position: None, state: State::Never };
         let mut pause = FIRST_PAUSE;
         loop {
             let before = follower.position.clone();
             let Err(lost) = follower.follow().await else { continue };
-            if !follower.connected || is_final(&lost) {
+            if follower.state == State::Never || is_final(&lost) {
                 return Err(lost);
+            }
+            if follower.state == State::Connected {
+                eprintln!("the connection was lost ({lost:#}); trying again");
+                follower.state = State::Lost;
             }
             if follower.position != before {
                 pause = FIRST_PAUSE;
             }
-            eprintln!("the connection was lost ({lost:#}); trying again");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
@@ -102,7 +105,15 @@ struct Follower {
     options: Events,
     /// Behind the last event that was printed, or where the stream began.
     position: Option<String>,
-    connected: bool,
+    state: State,
+}
+
+/// Whether the server was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Never,
+    Connected,
+    Lost,
 }
 
 impl Follower {
@@ -114,7 +125,10 @@ impl Follower {
             request = request.header("last-event-id", position);
         }
         let mut pieces = self.client.send(request).await?.bytes_stream();
-        self.connected = true;
+        if self.state == State::Lost {
+            eprintln!("connected again; nothing was missed");
+        }
+        self.state = State::Connected;
         let mut decoder = Decoder::default();
         loop {
             let piece = tokio::time::timeout(SILENCE, pieces.next()).await.context("the server is silent")?;

@@ -54,7 +54,7 @@ pub async fn import(client: &Client, app: &AppId, file: &Path, json: bool) -> an
     bar.finish_and_clear();
     eprintln!("{} devices imported, {} failed", tally.imported, tally.failed);
     if tally.failed > 0 {
-        bail!("{} lines failed; mend them and import the file again", tally.failed);
+        bail!("not all lines were imported; mend those that failed and import them again");
     }
     Ok(())
 }
@@ -132,7 +132,7 @@ impl Tally {
     }
 
     fn add_line(&mut self, number: usize, answer: &str) -> anyhow::Result<()> {
-        let result: Value = serde_json::from_str(answer).context("the server's answer is no JSON")?;
+        let mut result: Value = serde_json::from_str(answer).context("the server's answer is no JSON")?;
         let accepted = result["status"].as_u64().is_some_and(|status| (200..300).contains(&status));
         if accepted {
             self.imported += 1;
@@ -141,9 +141,11 @@ impl Tally {
             let reason = result["detail"].as_str().unwrap_or(answer);
             self.bar.suspend(|| eprintln!("line {number}: {reason}"));
         }
+        // The server counts within the request.
+        result["line"] = number.into();
         // Tokens that were made are in the answer, and nowhere else.
         if self.json || !super::devices::made_tokens(&result).is_empty() {
-            self.bar.suspend(|| output::line(answer))?;
+            self.bar.suspend(|| output::line(&result))?;
         }
         Ok(())
     }

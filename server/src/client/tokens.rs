@@ -28,6 +28,9 @@ enum Verb {
         /// What the token may do; give it again for more
         #[arg(long = "scope", value_enum, required = true)]
         scopes: Vec<ScopeName>,
+        /// What it is for, as `drogue token list` shows it
+        #[arg(long, default_value = "")]
+        description: String,
     },
     /// List the tokens, by their ids
     List,
@@ -53,7 +56,9 @@ enum ScopeName {
 #[derive(Debug, Deserialize)]
 struct Listed {
     id: String,
+    created: String,
     scopes: Vec<String>,
+    description: String,
 }
 
 impl Tokens {
@@ -65,8 +70,10 @@ impl Tokens {
         let client = Client::open(&self.api)?;
         let path = format!("v1/apps/{}/tokens", self.app);
         match &self.verb {
-            Verb::Create { scopes } => {
-                let request = client.request(Method::POST, &path).json(&json!({ "scopes": scopes }));
+            Verb::Create { scopes, description } => {
+                let request = client
+                    .request(Method::POST, &path)
+                    .json(&json!({ "scopes": scopes, "description": description }));
                 let made: Value = client.fetch(request).await?;
                 match made["token"].as_str() {
                     Some(token) if !self.api.json => {
@@ -93,7 +100,7 @@ impl Tokens {
             return Ok(output::line(Value::from(tokens))?);
         }
         let listed = tokens.into_iter().map(serde_json::from_value::<Listed>);
-        let row = |token: Listed| [token.id, token.scopes.join(" ")];
+        let row = |token: Listed| [token.id, token.created, token.scopes.join(" "), token.description];
         let rows = listed.map(|token| token.map(row)).collect::<Result<Vec<_>, _>>()?;
         Ok(output::table(&rows)?)
     }
