@@ -27,7 +27,7 @@ pub(crate) struct Endpoint {
 
 /// Registers the one handler.
 pub(crate) fn configure(app: &mut ServiceConfig) {
-    // Not as a resource: that is found by a regular expression, which takes a tenth of the time of a request.
+    // Not as a resource: that is found by a regular expression, which took 7 % of the processor time of a request.
     app.default_service(web::to(telemetry));
 }
 

@@ -62,7 +62,7 @@ async fn promise_2_an_application_that_answers_at_once_is_not_too_early() {
         }
     });
     let mut client = HttpClient::connect(endpoint.address).await.unwrap();
-    for _ in 0..100 {
+    for _ in 0..1_000 {
         client.send(post("/v1/temperature?ttd=30", &[])).await.unwrap();
         assert_command(&client.response().await.unwrap(), &command);
     }
