@@ -9,7 +9,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::ContentType;
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpResponse, HttpResponseBuilder};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use serde::Serialize;
 
 use super::server::{WebConfig, WebError, serve};
@@ -22,6 +22,9 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// Bounds of histograms, in seconds: from a local commit to a long wait.
 const BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Bounds of histograms that count things, as the events of a commit.
+const COUNT_BUCKETS: [f64; 7] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0];
 
 /// A part of the process that must be ready for the process to be.
 #[derive(Debug, Clone, Serialize)]
@@ -40,7 +43,9 @@ pub type Readiness = Arc<dyn Fn() -> Vec<Part> + Send + Sync>;
 /// # Errors
 /// Fails if a recorder is installed already.
 pub fn install_metrics() -> Result<PrometheusHandle, WebError> {
-    Ok(PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder()?)
+    let counts = Matcher::Suffix("_rows".to_owned());
+    let builder = PrometheusBuilder::new().set_buckets(&BUCKETS)?;
+    Ok(builder.set_buckets_for_metric(counts, &COUNT_BUCKETS)?.install_recorder()?)
 }
 
 /// Serves `/healthz`, `/readyz` and `/metrics` until `shutdown`.
