@@ -9,40 +9,86 @@ use common::time::parse_duration;
 #[group(skip)]
 #[command(next_help_heading = "MQTT")]
 pub struct Config {
-    /// The longest packet that a device may send, in bytes. Default: the longest payload and 8 KiB
-    #[arg(long, env = "DROGUE_MQTT_MAX_PACKET_SIZE", value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..=268_435_455))]
+    /// The longest packet that a device may send, in bytes. Default: the longest payload and 8 KiB.
+    #[arg(
+        long,
+        env = "DROGUE_MQTT_MAX_PACKET_SIZE",
+        value_name = "BYTES",
+        value_parser = clap::value_parser!(u32).range(1024..=268_435_455)
+    )]
     pub mqtt_max_packet_size: Option<u32>,
 
-    /// How long a connection may take for its TLS handshake, and then again for CONNECT
-    #[arg(long, env = "DROGUE_MQTT_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
+    /// How long a connection may take for its TLS handshake, and then again for CONNECT.
+    #[arg(
+        long,
+        env = "DROGUE_MQTT_CONNECT_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "5s",
+        value_parser = parse_duration
+    )]
     pub mqtt_connect_timeout: Duration,
 
-    /// The longest keep-alive, in seconds; a device that asks for a longer one, or for none, gets this
-    #[arg(long, env = "DROGUE_MQTT_MAX_KEEP_ALIVE", value_name = "SECONDS", default_value = "1200", value_parser = clap::value_parser!(u16).range(1..))]
+    /// The longest keep-alive, in seconds; a device that asks for a longer one, or for none, gets this.
+    #[arg(
+        long,
+        env = "DROGUE_MQTT_MAX_KEEP_ALIVE",
+        value_name = "SECONDS",
+        default_value = "1200",
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
     pub mqtt_max_keep_alive: u16,
 
-    /// How many messages of one connection may wait for the channel; at QoS 1 and in MQTT 5 this is Receive Maximum
-    #[arg(long, env = "DROGUE_MQTT_MAX_IN_FLIGHT", value_name = "COUNT", default_value = "100", value_parser = clap::value_parser!(u16).range(1..))]
+    /// How many messages of one connection may wait for the channel; at QoS 1 and in MQTT 5 this is Receive Maximum.
+    #[arg(
+        long,
+        env = "DROGUE_MQTT_MAX_IN_FLIGHT",
+        value_name = "COUNT",
+        default_value = "100",
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
     pub mqtt_max_in_flight: u16,
 
-    /// How many topic aliases a device may set
+    /// How many topic aliases a device may set.
     #[arg(long, env = "DROGUE_MQTT_MAX_TOPIC_ALIASES", value_name = "COUNT", default_value = "16")]
     pub mqtt_max_topic_aliases: u16,
 
-    /// How long a device may take to acknowledge a command at QoS 1
-    #[arg(long, env = "DROGUE_MQTT_ACK_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    /// How long a device may take to acknowledge a command at QoS 1.
+    #[arg(
+        long,
+        env = "DROGUE_MQTT_ACK_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "10s",
+        value_parser = parse_duration
+    )]
     pub mqtt_ack_timeout: Duration,
 
-    /// How many commands may wait for a device's acknowledgement
-    #[arg(long, env = "DROGUE_MQTT_MAX_UNACKNOWLEDGED", value_name = "COUNT", default_value = "16", value_parser = clap::value_parser!(u16).range(1..))]
+    /// How many commands may wait for a device's acknowledgement.
+    #[arg(
+        long,
+        env = "DROGUE_MQTT_MAX_UNACKNOWLEDGED",
+        value_name = "COUNT",
+        default_value = "16",
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
     pub mqtt_max_unacknowledged: u16,
 
-    /// How many TLS handshakes may be under way at once; further ones wait, within --mqtt-connect-timeout
-    #[arg(long, env = "DROGUE_MQTT_MAX_TLS_HANDSHAKES", value_name = "COUNT", default_value = "256", value_parser = clap::value_parser!(u16).range(1..))]
+    /// How many TLS handshakes may be under way at once; further ones wait, within --mqtt-connect-timeout.
+    #[arg(
+        long,
+        env = "DROGUE_MQTT_MAX_TLS_HANDSHAKES",
+        value_name = "COUNT",
+        default_value = "256",
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
     pub mqtt_max_tls_handshakes: u16,
 
-    /// How many threads serve MQTT connections. Default: one for each core
-    #[arg(long, env = "DROGUE_MQTT_WORKERS", value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    /// How many threads serve MQTT connections. Default: one for each core.
+    #[arg(
+        long,
+        env = "DROGUE_MQTT_WORKERS",
+        value_name = "COUNT",
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
     pub mqtt_workers: Option<u16>,
 
     /// The most connections, whoever holds them (`--max-connections`). Further ones are closed at once.

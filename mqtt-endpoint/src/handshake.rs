@@ -16,11 +16,12 @@ use ntex::io::IoBoxed;
 use ntex::util::{ByteString, BytesMut};
 use ntex_mqtt::QoS;
 
+use crate::closing::hang_up;
 use crate::frame::{self, Opening};
 use crate::packet::{Accept, Connect, Inbound, Outbound, Publish, Version};
 use crate::reply::{Goodbye, Refusal};
 use crate::server::Endpoint;
-use crate::session::{Session, Terms, hang_up};
+use crate::session::{Session, Terms};
 use crate::telemetry::telemetry;
 use crate::v3::UNACCEPTABLE_VERSION;
 use crate::wire::Wire;

@@ -31,6 +31,7 @@
 //!   queue only when they can be written.
 //! - A session is bound to the identity that logged in; a client id means something only within a device.
 
+mod closing;
 mod config;
 mod connection;
 mod frame;
@@ -41,6 +42,7 @@ mod server;
 mod session;
 mod signal;
 mod telemetry;
+mod timer;
 mod v3;
 mod v5;
 mod wire;

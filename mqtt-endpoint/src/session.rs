@@ -1,6 +1,7 @@
 //! A device's session: one task that reads its packets, publishes its telemetry and writes its commands.
 
 use std::future::poll_fn;
+use std::num::NonZeroU16;
 use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -14,16 +15,15 @@ use common::service::{self, Connection, ServiceError};
 use common::sessions::End;
 use ntex::io::{IoBoxed, RecvError};
 
+use crate::closing::hang_up;
 use crate::connection::{CommandFlow, Filters, Window, subscribe};
 use crate::packet::{Inbound, Outbound, Subscribe, Unsubscribe};
 use crate::reply::{AfterFailure, Goodbye, Granted, after_failure};
 use crate::server::Endpoint;
 use crate::signal::Signal;
 use crate::telemetry::TelemetryFlow;
+use crate::timer::Timer;
 use crate::wire::Wire;
-
-/// How long a closing connection is given to take what is still to be written, and to close its side.
-const LINGER: Duration = Duration::from_millis(500);
 
 /// Why a session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,13 +71,9 @@ pub(crate) struct Session {
 /// A SUBSCRIBE whose connection is being registered. Nothing more is read meanwhile.
 struct Subscribing {
     filters: Filters,
-    answer: Subscribed,
-    connection: Pin<Box<dyn Future<Output = Result<Connection, ServiceError>>>>,
-}
-
-struct Subscribed {
-    id: std::num::NonZeroU16,
+    id: NonZeroU16,
     granted: Vec<Granted>,
+    connection: Pin<Box<dyn Future<Output = Result<Connection, ServiceError>>>>,
 }
 
 impl Session {
@@ -257,17 +253,17 @@ impl Session {
         }
         let held = self.commands.as_ref().map_or(Filters::default(), |commands| commands.filters());
         let (filters, granted) = subscribe(held, &request.filters, request.identified);
-        let answer = Subscribed { id: request.id, granted };
+        let id = request.id;
         let connected = self.commands.as_ref().is_some_and(|commands| commands.is_connected());
         if connected || filters.is_empty() {
             if let Some(commands) = &mut self.commands {
                 commands.set_filters(filters);
             }
-            return self.send(Outbound::SubAck { id: answer.id, granted: answer.granted });
+            return self.send(Outbound::SubAck { id, granted });
         }
         let device = self.device.clone();
         let connection = Box::pin(async move { device.connect(device.queue()).await });
-        self.subscribing = Some(Box::new(Subscribing { filters, answer, connection }));
+        self.subscribing = Some(Box::new(Subscribing { filters, id, granted, connection }));
         self.finish_subscribe(context)
     }
 
@@ -278,7 +274,7 @@ impl Session {
             return ControlFlow::Continue(());
         };
         let Some(subscribing) = self.subscribing.take() else { return ControlFlow::Continue(()) };
-        let Subscribing { filters, answer: Subscribed { id, mut granted }, .. } = *subscribing;
+        let Subscribing { filters, id, mut granted, .. } = *subscribing;
         match connected {
             Ok(connection) => {
                 let window = self.window();
@@ -378,57 +374,6 @@ impl Session {
             Poll::Ready(End::Revoked) => None,
             Poll::Ready(End::TakenOver | End::Shutdown) | Poll::Pending => {
                 Some(Box::pin(self.device.publish(*will, None)))
-            }
-        }
-    }
-}
-
-/// Says the last word and closes the connection.
-///
-/// Closing a socket with something unread resets it, and a reset overtakes what was written: what the device still
-/// sends is read away until it closes its side, for a short time.
-pub(crate) async fn hang_up(io: &IoBoxed, wire: &Wire, last: Option<Outbound>) {
-    if let Some(packet) = last
-        && io.encode(packet, wire).is_err()
-    {
-        tracing::trace!("the last packet is longer than the device takes");
-    }
-    let lingered = tokio::time::timeout(LINGER, async {
-        io.flush(true).await?;
-        if wire.version() == crate::packet::Version::V5 {
-            while io.read_ready().await?.is_some() {
-                io.with_read_buf(|buffer| buffer.clear());
-            }
-        }
-        std::io::Result::Ok(())
-    });
-    if lingered.await.is_ok_and(|flushed| flushed.is_err()) {
-        return;
-    }
-    // The result says how the other side closed, which no longer matters.
-    drop(tokio::time::timeout(LINGER, io.shutdown()).await);
-}
-
-/// The one timer of a session.
-struct Timer {
-    sleep: Pin<Box<tokio::time::Sleep>>,
-}
-
-impl Timer {
-    fn new(at: Instant) -> Self {
-        Self { sleep: Box::pin(tokio::time::sleep_until(at.into())) }
-    }
-
-    fn fired(&mut self, context: &mut Context<'_>) -> bool {
-        self.sleep.as_mut().poll(context).is_ready()
-    }
-
-    /// Makes the timer fire at `at` or before.
-    fn set(&mut self, at: Instant, context: &mut Context<'_>) {
-        if self.sleep.is_elapsed() || at < self.sleep.deadline().into_std() {
-            self.sleep.as_mut().reset(at.into());
-            if self.fired(context) {
-                context.waker().wake_by_ref();
             }
         }
     }

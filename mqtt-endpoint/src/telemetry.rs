@@ -26,7 +26,9 @@ const RETRY: Duration = Duration::from_millis(50);
 /// The telemetry of a session between PUBLISH and PUBACK.
 ///
 /// Messages are handed to the channel in the order in which they are decoded, and answered in that order. While the
-/// channel's queue is full nothing more is read, and the message that was turned away is tried again.
+/// channel's queue is full nothing more is read, and the message that was turned away is tried again until the time
+/// limit of a publish. A channel that says so only later has taken what followed, and trying again would change the
+/// order: then the device is told, or at QoS 0 the message is lost and counted.
 pub(crate) struct TelemetryFlow {
     topics: Topics,
     in_flight: VecDeque<InFlight>,

@@ -152,7 +152,7 @@ fn several_commands_are_under_way_in_order_up_to_receive_maximum() {
 
 #[test]
 fn a_command_without_puback_is_undelivered_in_time() {
-    let config = Config { mqtt_ack_timeout: Duration::from_millis(100), ..Config::default() };
+    let config = Config { mqtt_ack_timeout: Duration::from_secs(2), ..Config::default() };
     let fixture = Fixture::with(config, Limits::default());
     for version in BOTH {
         let mut client = Client::device(&fixture, version, "d1");

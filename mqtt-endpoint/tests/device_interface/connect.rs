@@ -159,6 +159,16 @@ fn a_will_that_could_never_be_published_refuses() {
 }
 
 #[test]
+fn a_will_may_be_as_long_as_one_can_be() {
+    let fixture = Fixture::start();
+    for version in BOTH {
+        let will = Will { payload: vec![b'x'; usize::from(u16::MAX)], ..Will::new("state") };
+        Client::connect(&fixture, version, &Connect { will: Some(will), ..Connect::new("d1") }).vanish();
+    }
+    assert!(fixture.wait_for_telemetry(2).iter().all(|event| event.data.len() == 65_535));
+}
+
+#[test]
 fn enhanced_authentication_is_refused() {
     let fixture = Fixture::start();
     let properties = [vec![0x15], crate::client::text("SCRAM")].concat();
