@@ -1,3 +1,27 @@
-//! System tests, fault tests and the load tool.
+//! System tests, fault tests and the load tool. This is their harness: the real server, devices and applications as their users have them.
+//!
+//! A test asks [`server::shared`] (or starts a [`server::Server`] of its own) for a [`cloud::Cloud`], makes a
+//! [`tenant::Tenant`] in it, so that tests do not meet, and lets a [`devices::DeviceDriver`] play the device while
+//! [`api::Api`] plays the application. The clients here share no code with the server: HTTP is reqwest or bare TCP,
+//! MQTT is the codec in [`mqtt`], so that a mistake in the server's codec is not repeated in the test's.
+//!
+//! Invariants: a test waits for a condition ([`wait`]), never for a fixed time; every secret and payload that the
+//! harness makes carries [`secrets::MARK`], and no server may log it.
 
+pub mod api;
+pub mod binary;
+pub mod clients;
+pub mod cloud;
 pub mod contract;
+pub mod devices;
+pub mod events;
+pub mod faults;
+pub mod mqtt;
+pub mod process;
+pub mod raw;
+pub mod scenarios;
+pub mod secrets;
+pub mod server;
+pub mod tenant;
+pub mod wait;
+pub mod waiting;

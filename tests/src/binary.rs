@@ -1,0 +1,61 @@
+//! The `drogue` binary under test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::SystemTime;
+
+/// Returns the path of `drogue`, built if it is missing or older than its sources.
+///
+/// `cargo test --workspace` builds it along; `cargo test -p tests` does not, hence the second look.
+///
+/// # Panics
+/// Panics if it cannot be built.
+pub fn drogue() -> &'static Path {
+    static DROGUE: OnceLock<PathBuf> = OnceLock::new();
+    DROGUE.get_or_init(|| {
+        let path = profile_directory().join("drogue");
+        if !is_fresh(&path) {
+            build();
+        }
+        path
+    })
+}
+
+/// Returns a directory of this run, under the target directory, for what tests leave behind.
+pub fn run_directory() -> &'static Path {
+    static RUN: OnceLock<PathBuf> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let path = profile_directory().join("system-tests").join(std::process::id().to_string());
+        std::fs::create_dir_all(&path).expect("the target directory can be written");
+        path
+    })
+}
+
+/// The tests are in `target/{profile}/deps`.
+fn profile_directory() -> PathBuf {
+    let test = std::env::current_exe().expect("a running program has a path");
+    let directory = test.ancestors().nth(2).expect("cargo puts tests two directories deep");
+    directory.to_owned()
+}
+
+/// Looks at the sources that Cargo noted beside the binary.
+fn is_fresh(binary: &Path) -> bool {
+    let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified());
+    let Ok(built) = modified(binary) else { return false };
+    let Ok(noted) = std::fs::read_to_string(binary.with_extension("d")) else { return false };
+    let Some((_, sources)) = noted.split_once(": ") else { return false };
+    let unchanged = |source: &str| modified(Path::new(source)).is_ok_and(|time: SystemTime| time <= built);
+    sources.split_whitespace().all(unchanged)
+}
+
+fn build() {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package", "server", "--bin", "drogue"]);
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    if profile_directory().ends_with("release") {
+        cargo.arg("--release");
+    }
+    let status = cargo.status().expect("cargo can be run");
+    assert!(status.success(), "drogue does not build");
+}

@@ -1,0 +1,364 @@
+//! What holds for devices of every protocol, written once. A scenario knows a driver and a cloud, nothing of either.
+//!
+//! [`for_each_scenario`](crate::for_each_scenario) lists them all, so that a test of each can be made for each driver
+//! and each shape of the cloud.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::cloud::Cloud;
+use crate::devices::{Command, DeviceDriver, Refused};
+use crate::events::{EventStream, Query, Received};
+use crate::secrets::{self, payload};
+use crate::tenant::{Device, Tenant};
+use crate::wait::eventually;
+use crate::waiting::{LONG, SHORT, Waiting};
+
+/// Calls a macro with the names of all scenarios.
+#[macro_export]
+macro_rules! for_each_scenario {
+    ($generate:ident) => {
+        $generate! {
+            telemetry_is_in_the_stream_as_it_was_sent,
+            telemetry_of_a_device_keeps_its_order,
+            a_command_reaches_the_device_that_waits,
+            a_command_that_answers_telemetry_is_not_too_early,
+            a_wait_without_a_command_ends_empty,
+            a_command_comes_once,
+            row_10_a_command_for_an_absent_device_does_not_wait_for_it,
+            row_18_of_two_waits_the_newest_gets_the_command_and_only_that_one,
+            row_26_a_revoked_device_is_out_within_two_seconds,
+            a_deleted_application_takes_its_devices_along,
+            a_device_with_a_password_is_let_in_and_with_another_is_not,
+            a_disabled_device_is_not_let_in,
+            attack_malformed_credentials_fail_closed,
+            attack_identity_in_names_is_refused,
+            attack_topic_shape_is_refused,
+            attack_crossing_tenants_by_command_reaches_nobody,
+            reserved_subjects_are_refused,
+            a_payload_above_the_limit_is_refused,
+            a_new_device_can_log_in_at_once,
+        }
+    };
+}
+
+/// What is sent is what the application gets, byte for byte, under the device's own name.
+pub async fn telemetry_is_in_the_stream_as_it_was_sent<D: DeviceDriver>(driver: D, cloud: &Cloud) {
+    let tenant = cloud.tenant().await;
+    let device = tenant.device().await;
+    let mut stream = tenant.telemetry().await;
+    let binary = [secrets::MARK.as_bytes(), &[0, 255, 128, 10, 13]].concat();
+    let subject = "floor-1/room:2/temp_~.x";
+    assert_eq!(driver.publish(tenant.gate(), &device, subject, &binary).await, Ok(()));
+    let received = stream.next().await;
+    let expected = [
+        ("specversion", "1.0"),
+        ("type", "io.drogue.telemetry.v1"),
+        ("subject", subject),
+        ("application", &tenant.app),
+        ("device", &device.name),
+        ("partitionkey", &format!("{}/{}", tenant.app, device.name)),
+        ("source", &format!("drogue://{}/{}", tenant.app, device.name)),
+    ];
+    for (attribute, value) in expected {
+        assert_eq!(received.attribute(attribute), value, "{attribute}");
+    }
+    assert_eq!(decode(received.attribute("data_base64")), binary);
+    assert!(received.event.get("data").is_none(), "binary data is data_base64 only");
+}
+
+/// Events of one device come in the order in which they were accepted.
+pub async fn telemetry_of_a_device_keeps_its_order<D: DeviceDriver>(driver: D, cloud: &Cloud) {
+    let tenant = cloud.tenant().await;
+    let device = tenant.device().await;
+    let mut stream = tenant.telemetry().await;
+    for number in 0..20 {
+        let accepted = driver.publish(tenant.gate(), &device, &format!("n{number}"), b"x").await;
+        assert_eq!(accepted, Ok(()));
+    }
+    let events = stream.take(20).await;
+    let subjects: Vec<_> = events.iter().map(|received| received.attribute("subject")).collect();
+    assert_eq!(subjects, (0..20).map(|number| format!("n{number}")).collect::<Vec<_>>());
+}
+
+/// Name, id and payload arrive as the application sent them.
+pub async fn a_command_reaches_the_device_that_waits<D: DeviceDriver>(driver: D, cloud: &Cloud) {
+    let tenant = cloud.tenant().await;
+    let device = tenant.device().await;
+    let waiting = Waiting::begin(driver, &tenant, &device, LONG).await;
+    let sent = payload();
+    let id = tenant.command(&device, "set-temp", &sent).await;
+    let expected = Command { name: "set-temp".into(), id, payload: sent.into() };
+    assert_eq!(waiting.end().await, Some(expected));
+}
+
+/// An application that reacts to the telemetry is not too early for the wait that came with it.
+pub async fn a_command_that_answers_telemetry_is_not_too_early<D: DeviceDriver>(driver: D, cloud: &Cloud) {
+    commands_that_answer_telemetry(driver, cloud, 20).await;
+}
+
+/// Lets an application answer each of `count` events at once; each answer must reach the device that waits.
+pub async fn commands_that_answer_telemetry<D: DeviceDriver>(driver: D, cloud: &Cloud, count: usize) {
+    let tenant = cloud.tenant().await;
+    let device = tenant.device().await;
+    let mut stream = tenant.telemetry().await;
+    let application = tokio::spawn({
+        let (tenant, device) = (tenant.clone(), device.clone());
+        async move {
+            for _ in 0..count {
+                let subject = stream.next().await.attribute("subject").to_owned();
+                tenant.command(&device, &format!("re-{subject}"), &payload()).await;
+            }
+        }
+    });
+    for number in 0..count {
+        let subject = format!("n{number}");
+        let answer = driver.exchange(tenant.gate(), &device, &subject, payload().as_bytes(), LONG).await;
+        let command = answer.expect("telemetry is accepted");
+        let command = command.unwrap_or_else(|| panic!("{}: no command in exchange {number}", D::NAME));
+        assert_eq!(command.name, format!("re-{subject}"));
+    }
+    application.await.expect("the application does not fail");
+}
+
+/// A wait ends by itself, and the telemetry was accepted all the same.
+pub async fn a_wait_without_a_command_ends_empty<D: DeviceDriver>(driver: D, cloud: &Cloud) {
+    let tenant = cloud.tenant().await;
+    let device = tenant.device().await;
+    let waiting = Waiting::begin(driver, &tenant, &device, SHORT).await;
+    assert_eq!(waiting.end().await, None);
+}
+
+/// A command that was delivered is not delivered again.
+pub async fn a_command_comes_once<D: DeviceDriver>(driver: D, cloud: &Cloud) {
+    let tenant = cloud.tenant().await;
+    let device = tenant.device().await;
+    let waiting = Waiting::begin(driver, &tenant, &device, LONG).await;
+    tenant.command(&device, "once", &payload()).await;
+    assert!(waiting.end().await.is_some());
+    let again = Waiting::begin(driver, &tenant, &device, SHORT).await;
+    assert_eq!(again.end().await, None);
+}
+
+/// A command without a `ttl` is for a device that is there.
+pub async fn row_10_a_command_for_an_absent_device_does_not_wait_for_it<D: DeviceDriver>(
+    driver: D,
+    cloud: &Cloud,
+) {
+    let tenant = cloud.tenant().await;
+    let device = tenant.device().await;
+    tenant.command(&device, "too-early", &payload()).await;
+    let waiting = Waiting::begin(driver, &tenant, &device, SHORT).await;
+    assert_eq!(waiting.end().await, None);
+}
+
+/// The older wait stays and takes the next command.
+pub async fn row_18_of_two_waits_the_newest_gets_the_command_and_only_that_one<D: DeviceDriver>(
+    driver: D,
+    cloud: &Cloud,
+) {
+    let tenant = cloud.tenant().await;
+    let device = tenant.device().await;
+    let older = Waiting::begin(driver, &tenant, &device, LONG).await;
+    let newer = Waiting::begin(driver, &tenant, &device, LONG).await;
+    tenant.command(&device, "first", &payload()).await;
+    assert_eq!(newer.end().await.map(|command| command.name), Some("first".into()));
+    assert!(!older.is_over());
+    let second = Waiting::begin(driver, &tenant, &device, SHORT).await;
+    assert_eq!(second.end().await, None);
+    // The newest wait was closed by its device: that may reach the server after this command.
+    let answered = eventually("the older wait gets a command", || async {
+        tenant.command(&device, "second", &payload()).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        older.is_over().then_some(())
+    });
+    answered.await;
+    assert_eq!(older.end().await.map(|command| command.name), Some("second".into()));
+}
+
+/// Deleting a device ends its waits and lets it in no more.
+pub async fn row_26_a_revoked_device_is_out_within_two_seconds<D: DeviceDriver>(driver: D, cloud: &Cloud) {
+    let tenant = cloud.tenant().await;
+    let device = tenant.device().await;
+    let waiting = Waiting::begin(driver, &tenant, &device, LONG).await;
+    tenant.api.delete(&tenant.path(&device)).await.expect_status(204);
+    let ended = tokio::time::timeout(Duration::from_secs(20), waiting.end()).await;
+    assert_eq!(ended.expect("the session ends long before its wait does"), None);
+    let again = driver.publish(tenant.gate(), &device, "temperature", payload().as_bytes()).await;
+    assert_eq!(again, Err(Refused::Login));
+}
+
+/// The devices of a deleted application are out, too.
+pub async fn a_deleted_application_takes_its_devices_along<D: DeviceDriver>(driver: D, cloud: &Cloud) {
+    let tenant = cloud.tenant().await;
+    let device = tenant.device().await;
+    assert_eq!(driver.publish(tenant.gate(), &device, "a", b"x").await, Ok(()));
+    cloud.operator.delete(&format!("apps/{}", tenant.app)).await.expect_status(204);
+    assert_eq!(driver.publish(tenant.gate(), &device, "a", b"x").await, Err(Refused::Login));
+}
+
+/// A password is checked, and a change of it takes effect.
+pub async fn a_device_with_a_password_is_let_in_and_with_another_is_not<D: DeviceDriver>(
+    driver: D,
+    cloud: &Cloud,
+) {
+    let tenant = cloud.tenant().await;
+    let device = tenant.device_with_password().await;
+    let gate = tenant.gate();
+    // Twice: the second is checked against the cache.
+    for _ in 0..2 {
+        assert_eq!(driver.publish(gate, &device, "a", b"x").await, Ok(()));
+        let other = device.with_secret(secrets::password());
+        assert_eq!(driver.publish(gate, &other, "a", b"x").await, Err(Refused::Login));
+    }
+    let changed = device.with_secret(secrets::password());
+    let body = json!({"credentials": [{"password": changed.secret}]});
+    tenant.api.put(&tenant.path(&device), &body).await.expect_status(200);
+    assert_eq!(driver.publish(gate, &changed, "a", b"x").await, Ok(()));
+    assert_eq!(driver.publish(gate, &device, "a", b"x").await, Err(Refused::Login));
+}
+
+/// A device that is disabled keeps its credentials and is not let in.
+pub async fn a_disabled_device_is_not_let_in<D: DeviceDriver>(driver: D, cloud: &Cloud) {
+    let tenant = cloud.tenant().await;
+    let device = tenant.device().await;
+    for (enabled, expected) in [(false, Err(Refused::Login)), (true, Ok(()))] {
+        tenant.api.put(&tenant.path(&device), &json!({"enabled": enabled})).await.expect_status(200);
+        assert_eq!(driver.publish(tenant.gate(), &device, "a", b"x").await, expected, "enabled: {enabled}");
+    }
+}
+
+/// What is not known to be right is refused (CVE-2018-12550).
+pub async fn attack_malformed_credentials_fail_closed<D: DeviceDriver>(driver: D, cloud: &Cloud) {
+    let tenant = cloud.tenant().await;
+    let device = tenant.device().await;
+    let without_credentials = tenant.stranger();
+    tenant.api.put(&tenant.path(&without_credentials), &json!({})).await.expect_status(201);
+    let truncated = device.with_secret(&device.secret[..20]);
+    let other_case = device.with_secret(device.secret.to_uppercase());
+    let strangers = [
+        device.with_secret(""),
+        device.with_secret("drogue_"),
+        truncated,
+        other_case,
+        device.with_secret("x".repeat(10_000)),
+        without_credentials.with_secret(""),
+        without_credentials,
+        tenant.stranger(),
+    ];
+    for stranger in strangers {
+        let result = driver.publish(tenant.gate(), &stranger, "a", b"x").await;
+        assert_eq!(result, Err(Refused::Login), "{} with {} bytes", stranger.name, stranger.secret.len());
+    }
+}
+
+/// A name is no pattern and no path (CVE-2017-7650).
+pub async fn attack_identity_in_names_is_refused<D: DeviceDriver>(driver: D, cloud: &Cloud) {
+    let tenant = cloud.tenant().await;
+    let device = tenant.device().await;
+    let half = &device.name[..device.name.len() / 2];
+    let names = [
+        "#",
+        "+",
+        "*",
+        "",
+        ".",
+        "..",
+        "a/b",
+        "%2e%2e",
+        "a@b",
+        &format!("{half}#"),
+        &device.name.to_uppercase(),
+    ];
+    for name in names {
+        let stranger = Device { name: name.to_owned(), ..device.clone() };
+        let result = driver.publish(tenant.gate(), &stranger, "a", b"x").await;
+        assert_eq!(result, Err(Refused::Login), "{name:?}");
+    }
+    for app in ["#", "+", "", "..", &tenant.app.to_uppercase()] {
+        let stranger = Device { app: app.to_owned(), ..device.clone() };
+        let result = driver.publish(tenant.gate(), &stranger, "a", b"x").await;
+        assert_eq!(result, Err(Refused::Login), "{app:?}");
+    }
+}
+
+/// A subject is 1 to 16 levels, each an id (CVE-2019-11779, CVE-2021-34432, CVE-2017-7653).
+pub async fn attack_topic_shape_is_refused<D: DeviceDriver>(driver: D, cloud: &Cloud) {
+    let tenant = cloud.tenant().await;
+    let device = tenant.device().await;
+    let mut stream = tenant.telemetry().await;
+    let (deep, long) = (["a"; 17].join("/"), "a".repeat(129));
+    for subject in ["a//b", "a/", "a b", "a$b", &deep, &long, &"/".repeat(2_000)] {
+        let result = driver.publish(tenant.gate(), &device, subject, b"x").await;
+        assert!(matches!(result, Err(Refused::Message(_))), "{subject:?}: {result:?}");
+    }
+    let deepest = ["a"; 16].join("/");
+    assert_eq!(driver.publish(tenant.gate(), &device, &deepest, b"x").await, Ok(()));
+    assert_eq!(stream.next().await.attribute("subject"), deepest, "nothing else got through");
+}
+
+/// The same device name in two applications is two devices.
+pub async fn attack_crossing_tenants_by_command_reaches_nobody<D: DeviceDriver>(driver: D, cloud: &Cloud) {
+    let (tenant, other) = (cloud.tenant().await, cloud.tenant().await);
+    let device = tenant.device().await;
+    let namesake = Device { app: other.app.clone(), ..device.with_secret(secrets::token()) };
+    other.register(&namesake, &json!({"token": namesake.secret})).await;
+    let with_stolen_secret = namesake.with_secret(&device.secret);
+    let stolen = driver.publish(tenant.gate(), &with_stolen_secret, "a", b"x").await;
+    assert_eq!(stolen, Err(Refused::Login));
+    let waiting = Waiting::begin(driver, &tenant, &device, LONG).await;
+    other.command(&namesake, "theirs", &payload()).await;
+    tenant.command(&device, "mine", &payload()).await;
+    assert_eq!(waiting.end().await.map(|command| command.name), Some("mine".into()));
+}
+
+/// The system's own subjects are not for telemetry.
+pub async fn reserved_subjects_are_refused<D: DeviceDriver>(driver: D, cloud: &Cloud) {
+    let tenant = cloud.tenant().await;
+    let device = tenant.device().await;
+    for subject in ["cmd", "cmd/x", "commands", "commands/a/b", "reply/1"] {
+        let result = driver.publish(tenant.gate(), &device, subject, b"x").await;
+        assert!(matches!(result, Err(Refused::Message(_))), "{subject}: {result:?}");
+    }
+    assert_eq!(driver.publish(tenant.gate(), &device, "a/cmd", b"x").await, Ok(()));
+}
+
+/// The default limit is 256 KiB, and what has it exactly is accepted.
+pub async fn a_payload_above_the_limit_is_refused<D: DeviceDriver>(driver: D, cloud: &Cloud) {
+    let tenant = cloud.tenant().await;
+    let device = tenant.device().await;
+    let mut stream = tenant.telemetry().await;
+    let most = vec![b'x'; 256 * 1024];
+    assert_eq!(driver.publish(tenant.gate(), &device, "most", &most).await, Ok(()));
+    assert_eq!(decode(stream.next().await.attribute("data_base64")), most);
+    let result = driver.publish(tenant.gate(), &device, "more", &[&most[..], b"x"].concat()).await;
+    assert!(matches!(result, Err(Refused::Message(_))), "{result:?}");
+}
+
+/// A login that failed is not remembered against the device.
+pub async fn a_new_device_can_log_in_at_once<D: DeviceDriver>(driver: D, cloud: &Cloud) {
+    let tenant = cloud.tenant().await;
+    let device = tenant.stranger();
+    assert_eq!(driver.publish(tenant.gate(), &device, "a", b"x").await, Err(Refused::Login));
+    tenant.register(&device, &json!({"token": device.secret})).await;
+    assert_eq!(driver.publish(tenant.gate(), &device, "a", b"x").await, Ok(()));
+}
+
+/// Reads the telemetry of an application that is in the channel, until an event of `last` as its subject.
+pub async fn telemetry_until(tenant: &Tenant, last: &str) -> Vec<Received> {
+    let mut stream: EventStream = tenant.events(&Query::telemetry().from_earliest()).await;
+    let mut events = Vec::new();
+    loop {
+        let received = stream.next().await;
+        if received.attribute("subject") == last {
+            return events;
+        }
+        events.push(received);
+    }
+}
+
+fn decode(base64: &str) -> Vec<u8> {
+    use base64::prelude::{BASE64_STANDARD, Engine as _};
+    BASE64_STANDARD.decode(base64).expect("data_base64 is base64")
+}
