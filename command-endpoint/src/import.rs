@@ -3,21 +3,21 @@
 //! Lines are read and written as they come, some at a time. The answers wait for the end of the body, for many clients
 //! send all of it before they read anything, and would wait for the server as it for them.
 
+mod answer;
 mod lines;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::web::{Data, Payload};
-use actix_web::{HttpRequest, HttpResponse, ResponseError};
-use common::device::{Credential, DeviceSpec};
+use actix_web::{HttpRequest, HttpResponse};
+use common::device::DeviceSpec;
 use common::id::AppId;
-use common::registry::{PutDevice, RegistryError, Scope};
-use serde::Serialize;
+use common::registry::Scope;
 
+use self::answer::Answer;
 use self::lines::{Line, Lines, MAX_LINE};
 use crate::Api;
 use crate::access::Access;
-use crate::devices::{made, put_status};
 use crate::query::Query;
 use crate::reply::ApiError;
 use crate::request::{header_text, segment};
@@ -37,7 +37,7 @@ pub(crate) async fn import(
     Query::parse(&request, &[])?;
     check_content_type(&request)?;
     api.services.registry.application(&application).await?;
-    let mut import = Import { api: &api, application, waiting: Vec::new(), answers: Vec::new() };
+    let mut import = Import { api: &api, access, application, waiting: Vec::new(), answers: Vec::new() };
     let is_whole = import.read(Lines::new(payload, api.body_timeout)).await;
     let mut response = HttpResponse::Ok();
     if !is_whole {
@@ -55,41 +55,6 @@ fn check_content_type(request: &HttpRequest) -> Result<(), ApiError> {
     if essence.as_deref() == Some("application/x-ndjson") { Ok(()) } else { Err(ApiError::NotNdjson) }
 }
 
-/// A line of the answer.
-#[derive(Debug, Default, Serialize)]
-struct Answer {
-    line: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
-    status: u16,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    credentials: Vec<Credential>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<String>,
-}
-
-impl Answer {
-    fn failed(line: usize, name: Option<String>, status: StatusCode, detail: String) -> Self {
-        Self { line, name, status: status.as_u16(), detail: Some(detail), ..Self::default() }
-    }
-
-    fn put(line: usize, name: Option<String>, result: Result<PutDevice, RegistryError>) -> Self {
-        match result {
-            Ok(put) => Self {
-                line,
-                name: Some(put.device.name.to_string()),
-                status: put_status(put.put).as_u16(),
-                credentials: made(put.tokens),
-                detail: None,
-            },
-            Err(error) => {
-                let error = ApiError::from(error);
-                Self::failed(line, name, error.status_code(), error.to_string())
-            }
-        }
-    }
-}
-
 /// A line that waits for those before it: a device to be written, or an answer.
 enum Waiting {
     Device(usize, DeviceSpec),
@@ -98,6 +63,7 @@ enum Waiting {
 
 struct Import<'a> {
     api: &'a Api,
+    access: Access,
     application: AppId,
     waiting: Vec<Waiting>,
     answers: Vec<u8>,
@@ -114,13 +80,13 @@ impl Import<'_> {
                     let detail = format!(
                         "an import has {count} lines at most, send the rest in another one (option --api-max-import)"
                     );
-                    let refused = Answer::failed(line.number, None, StatusCode::PAYLOAD_TOO_LARGE, detail);
+                    let refused = Answer::failed(line.number, StatusCode::PAYLOAD_TOO_LARGE, detail);
                     self.waiting.push(Waiting::Answer(refused));
                     break false;
                 }
                 Ok(Some(line)) => self.waiting.push(parse(&line)),
                 Err(error) => {
-                    let failed = Answer::failed(lines.next_number(), None, error.status(), error.to_string());
+                    let failed = Answer::failed(lines.next_number(), error.status(), error.to_string());
                     self.waiting.push(Waiting::Answer(failed));
                     break false;
                 }
@@ -136,30 +102,41 @@ impl Import<'_> {
 
     /// Writes the devices that wait, and answers all lines that do.
     async fn write(&mut self) {
-        let mut specs = Vec::new();
         let mut answers = Vec::new();
-        let mut written = Vec::new();
+        let mut devices = Vec::new();
         for waiting in self.waiting.drain(..) {
             match waiting {
                 Waiting::Answer(answer) => answers.push(answer),
-                Waiting::Device(line, spec) => {
-                    written.push((line, spec.name.as_ref().map(ToString::to_string)));
-                    specs.push(spec);
-                }
+                Waiting::Device(line, spec) => devices.push((line, spec)),
             }
         }
-        let results = self.api.services.registry.put_devices(&self.application, specs).await;
-        let results = results.unwrap_or_else(|error| vec![Err(error); written.len()]);
-        answers.extend(
-            written.into_iter().zip(results).map(|((line, name), result)| Answer::put(line, name, result)),
-        );
+        answers.extend(self.put(devices).await);
         answers.sort_by_key(|answer| answer.line);
         for answer in answers {
-            // Writing strings and numbers into memory does not fail.
-            if serde_json::to_writer(&mut self.answers, &answer).is_ok() {
-                self.answers.push(b'\n');
-            }
+            answer.write(&mut self.answers);
         }
+    }
+
+    /// Writes devices, if the bearer still may: an import can outlive its token.
+    async fn put(&mut self, devices: Vec<(usize, DeviceSpec)>) -> Vec<Answer> {
+        let name = |spec: &DeviceSpec| spec.name.as_ref().map(ToString::to_string);
+        let lines: Vec<_> = devices.iter().map(|(line, spec)| (*line, name(spec))).collect();
+        let specs = devices.into_iter().map(|(_, spec)| spec).collect();
+        let results = match self.access.renew(&self.application, Scope::Registry).await {
+            Ok(()) => self.api.services.registry.put_devices(&self.application, specs).await,
+            Err(error) => {
+                return lines.into_iter().map(|(line, name)| Answer::refused(line, name, &error)).collect();
+            }
+        };
+        let results = results.unwrap_or_else(|error| vec![Err(error); lines.len()]);
+        lines
+            .into_iter()
+            .zip(results)
+            .map(|((line, name), result)| match result {
+                Ok(put) => Answer::put(line, put),
+                Err(error) => Answer::refused(line, name, &error.into()),
+            })
+            .collect()
     }
 }
 
@@ -167,12 +144,10 @@ fn parse(line: &Line) -> Waiting {
     let number = line.number;
     let Some(text) = &line.text else {
         let detail = format!("the line has more than {MAX_LINE} bytes");
-        return Waiting::Answer(Answer::failed(number, None, StatusCode::PAYLOAD_TOO_LARGE, detail));
+        return Waiting::Answer(Answer::failed(number, StatusCode::PAYLOAD_TOO_LARGE, detail));
     };
     match serde_json::from_slice(text) {
         Ok(spec) => Waiting::Device(number, spec),
-        Err(error) => {
-            Waiting::Answer(Answer::failed(number, None, StatusCode::BAD_REQUEST, error.to_string()))
-        }
+        Err(error) => Waiting::Answer(Answer::failed(number, StatusCode::BAD_REQUEST, error.to_string())),
     }
 }

@@ -1,11 +1,15 @@
+use std::convert::Infallible;
+
 use common::auth::{Authenticator, Login, Secret};
 use common::registry::Scope;
 use common::service::Limits;
-use common::testing::MemoryChannel;
-use reqwest::Method;
+use common::testing::{MemoryChannel, PATIENCE};
+use futures_util::stream::unfold;
+use reqwest::{Body, Method};
 use serde_json::Value;
+use tokio::sync::mpsc;
 
-use super::fixture::{Answer, Fixture, answer};
+use super::fixture::{Answer, Fixture, OPERATOR, answer};
 use crate::Config;
 
 const DEVICES: &str = "/v1/apps/app/devices";
@@ -87,4 +91,30 @@ async fn what_is_no_ndjson_is_415() {
     fixture.post(DEVICES, &token, "{}").await.problem(415);
     let json = fixture.request(Method::POST, DEVICES, &token).header("content-type", "application/json");
     answer(json).await.problem(415);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_ends_with_its_token() {
+    let fixture = Fixture::start(&MemoryChannel::new()).await;
+    let made = fixture.post("/v1/apps/app/tokens", OPERATOR, r#"{"scopes":["registry"]}"#).await.json();
+    let lines_of = |range: std::ops::Range<usize>| -> Vec<u8> {
+        range.flat_map(|i| format!("{{\"name\":\"d{i}\"}}\n").into_bytes()).collect()
+    };
+    let (pieces, body) = mpsc::channel(2);
+    let body = unfold(body, |mut body| async move { Some((Ok::<_, Infallible>(body.recv().await?), body)) });
+    let request = fixture
+        .request(Method::POST, DEVICES, made["token"].as_str().unwrap())
+        .header("content-type", "application/x-ndjson")
+        .body(Body::wrap_stream(body));
+    let waiting = tokio::spawn(answer(request));
+    pieces.send(lines_of(0..200)).await.unwrap();
+    let written = async { while fixture.get(&format!("{DEVICES}/d199"), OPERATOR).await.status != 200 {} };
+    tokio::time::timeout(PATIENCE, written).await.unwrap();
+    let token = format!("/v1/apps/app/tokens/{}", made["id"].as_str().unwrap());
+    assert_eq!(fixture.delete(&token, OPERATOR).await.status, 204);
+    pieces.send(lines_of(200..201)).await.unwrap();
+    drop(pieces);
+    let lines = lines(&waiting.await.unwrap());
+    assert_eq!((lines.len(), &lines[199]["status"], &lines[200]["status"]), (201, &201.into(), &401.into()));
+    fixture.get(&format!("{DEVICES}/d200"), OPERATOR).await.problem(404);
 }
