@@ -103,6 +103,7 @@ impl Drop for Reader {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::sync_channel;
     use std::thread;
 
     use common::testing::PATIENCE;
@@ -128,8 +129,9 @@ mod tests {
     fn a_blocked_writer_is_freed_when_the_reader_goes() {
         let (writer, reader) = pipe(1);
         assert!(writer.write(b"full"));
-        let thread = thread::spawn(move || writer.write(b"blocked"));
+        let (told, freed) = sync_channel(1);
+        thread::spawn(move || told.send(writer.write(b"blocked")));
         drop(reader);
-        assert!(!thread.join().unwrap());
+        assert_eq!(freed.recv_timeout(PATIENCE), Ok(false));
     }
 }

@@ -60,29 +60,33 @@ impl EventReader {
                 }
                 return Some(block);
             }
-            let piece = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("something comes");
-            self.buffer.push_str(std::str::from_utf8(&piece.unwrap()?).unwrap());
+            let piece = self.response.chunk().await.unwrap()?;
+            self.buffer.push_str(std::str::from_utf8(&piece).unwrap());
         }
+    }
+
+    /// Waits for the next block of a kind. Signs of life, which come meanwhile, are no reason to wait longer.
+    async fn find(&mut self, what: &str, is_it: impl Fn(&Block) -> bool) -> Block {
+        let found = async {
+            loop {
+                let block = self.block().await.expect("the stream goes on");
+                if is_it(&block) {
+                    return block;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, found).await.expect(what)
     }
 
     /// Waits for the next message.
     pub(super) async fn next(&mut self) -> Block {
-        loop {
-            let block = self.block().await.expect("the stream goes on");
-            if block.data.is_some() {
-                return block;
-            }
-        }
+        self.find("a message comes", |block| block.data.is_some()).await
     }
 
     /// Waits for a position that comes without a message.
     pub(super) async fn next_position(&mut self) -> String {
-        loop {
-            let block = self.block().await.expect("the stream goes on");
-            if let (Some(id), None) = (block.id, block.data) {
-                return id;
-            }
-        }
+        let alone = |block: &Block| block.id.is_some() && block.data.is_none();
+        self.find("a position comes", alone).await.id.unwrap()
     }
 
     /// Reads the subjects of messages up to the one whose subject is `end`.
@@ -99,11 +103,14 @@ impl EventReader {
 
     /// Reads to the orderly end of the stream, and returns the last comment.
     pub(super) async fn end(mut self) -> String {
-        let mut comment = String::new();
-        while let Some(block) = self.block().await {
-            assert!(block.data.is_none(), "{block:?}");
-            comment = block.comment.unwrap_or(comment);
-        }
-        comment
+        let ended = async {
+            let mut comment = String::new();
+            while let Some(block) = self.block().await {
+                assert!(block.data.is_none(), "{block:?}");
+                comment = block.comment.unwrap_or(comment);
+            }
+            comment
+        };
+        tokio::time::timeout(PATIENCE, ended).await.expect("the stream ends")
     }
 }
