@@ -91,6 +91,8 @@ impl Fixture {
             limits,
         };
         let (address, shutdown, server) = serve(&config, &services);
+        // The client has TLS built in without a provider for it. Fails only if there is one already.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let client = Client::builder().no_proxy().build().unwrap();
         Self { services, config, address, client, shutdown, server, _dir: dir }
     }
