@@ -101,3 +101,84 @@ pub async fn valid_token(data: &DataDir, registry: &Registry) -> anyhow::Result<
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use common::registry::{RegistryOptions, sqlite_url};
+
+    use super::*;
+
+    struct Fixture {
+        _directory: tempfile::TempDir,
+        data: DataDir,
+        registry: Registry,
+    }
+
+    impl Fixture {
+        async fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let data = DataDir::at(directory.path()).unwrap();
+            let url = sqlite_url(&data.file("registry.sqlite"));
+            let registry = Registry::open(&url, RegistryOptions::default()).await.unwrap();
+            Self { _directory: directory, data, registry }
+        }
+
+        async fn start(&self, loopback: bool) {
+            prepare(&self.data, &self.registry, loopback).await.unwrap();
+            Addresses::default().save(&self.data).unwrap();
+        }
+
+        async fn has_token(&self) -> bool {
+            valid_token(&self.data, &self.registry).await.unwrap().is_some()
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_first_start_makes_a_token_and_an_example_and_later_ones_make_nothing_again() {
+        let fixture = Fixture::new().await;
+        fixture.start(true).await;
+        assert!(fixture.has_token().await);
+        assert!(login_works(&fixture.registry).await);
+
+        let application = DEFAULT_APPLICATION.parse().unwrap();
+        let token = fixture.registry.tokens(&application).await.unwrap().remove(0);
+        fixture.registry.delete_token(&application, &token.id).await.unwrap();
+        fixture.registry.delete_device(&example_device().unwrap()).await.unwrap();
+        fixture.start(true).await;
+        assert!(!fixture.has_token().await);
+        assert!(!login_works(&fixture.registry).await);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_interrupted_first_start_is_made_good() {
+        let fixture = Fixture::new().await;
+        prepare(&fixture.data, &fixture.registry, true).await.unwrap();
+        std::fs::remove_file(fixture.data.file(DEFAULT_TOKEN)).unwrap();
+        fixture.start(true).await;
+        assert!(fixture.has_token().await);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_elsewhere_can_log_in_with_the_public_password() {
+        let fixture = Fixture::new().await;
+        fixture.start(false).await;
+        assert!(!fixture.registry.device_exists(&example_device().unwrap()).await.unwrap());
+
+        let local = Fixture::new().await;
+        local.start(true).await;
+        local.start(false).await;
+        assert!(!login_works(&local.registry).await);
+        assert!(!local.registry.device(&example_device().unwrap()).await.unwrap().enabled);
+    }
+
+    #[test]
+    fn the_operators_token_is_made_once_unless_it_is_given() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDir::at(directory.path()).unwrap();
+        let given = Secret::new("x".repeat(32));
+        assert_eq!(admin_token(&data, Some(given.clone())).unwrap(), given);
+        assert!(!data.file(ADMIN_TOKEN).exists());
+        let made = admin_token(&data, None).unwrap();
+        assert_eq!(admin_token(&data, None).unwrap(), made);
+    }
+}

@@ -74,9 +74,9 @@ pub async fn open_registry(
         ..registry::RegistryOptions::default()
     };
     let opened = Registry::open(url, settings).await;
-    opened.map_err(|error| match error.kind() {
-        ErrorKind::Invalid => BadConfiguration(error.to_string()).into(),
-        _ => error.into(),
+    opened.map_err(|error| {
+        let is_bad = error.kind() == ErrorKind::Invalid;
+        if is_bad { BadConfiguration(error.to_string()).into() } else { error.into() }
     })
 }
 
