@@ -6,9 +6,13 @@
 use std::process::Command;
 
 fn help_of(arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_drogue")).args(arguments).arg("--help").output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_drogue"))
+        .args(arguments)
+        .arg("--help")
+        .output()
+        .expect("the binary runs");
     assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(output.stdout).expect("help is text")
 }
 
 #[test]
