@@ -23,6 +23,7 @@ mod telemetry;
 mod wire;
 
 use clap::{Parser, Subcommand};
+use tokio_rustls::rustls::crypto::ring;
 
 use fleet::FleetOptions;
 use report::Figure;
@@ -86,6 +87,8 @@ enum Measurement {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    // Fails if there is a provider already, and then that one is used.
+    ring::default_provider().install_default().ok();
     rlimit::increase_nofile_limit(rlimit::INFINITY)?;
     let figures = measure(&options.measurement)?;
     report::print(&figures, options.json)

@@ -10,7 +10,7 @@ use crate::idle::{self, Kind};
 use crate::report::Figure;
 use crate::telemetry::{self, Protocol};
 use crate::{address::Loopback, command, dropped, progress, reconnect};
-use servers::{Bare, Drogue, Mosquitto};
+use servers::{Bare, Drogue, Mosquitto, Place};
 
 /// What the suite measures.
 #[derive(Debug, Clone, clap::Args)]
@@ -23,9 +23,8 @@ pub(crate) struct Options {
     #[arg(long, default_value = "/usr/sbin/mosquitto")]
     mosquitto: PathBuf,
 
-    /// Where the servers keep their data, in a directory that is deleted afterwards. It should be on a real disk.
-    #[arg(long, default_value = ".")]
-    disk: PathBuf,
+    #[command(flatten)]
+    place: Place,
 
     /// How many connections wait, and how many devices reconnect.
     #[arg(long, default_value_t = 10_000)]
@@ -79,7 +78,7 @@ impl Suite<'_> {
     }
 
     fn drogue(&self) -> anyhow::Result<Drogue> {
-        Drogue::start(&self.options.drogue, &self.options.disk)
+        Drogue::start(&self.options.drogue, &self.options.place)
     }
 
     fn drogue_telemetry(&mut self, protocol: Protocol) -> anyhow::Result<()> {
@@ -127,7 +126,7 @@ impl Suite<'_> {
     }
 
     fn mosquitto(&mut self) -> anyhow::Result<()> {
-        let start = || Mosquitto::start(&self.options.mosquitto, &self.options.disk);
+        let start = || Mosquitto::start(&self.options.mosquitto, &self.options.place);
         let mut mosquitto = start()?;
         let (target, fleet) = (mosquitto.target, FleetOptions::foreign());
         let telemetry = self.telemetry(Protocol::Mqtt, target)?;
@@ -146,15 +145,15 @@ impl Suite<'_> {
         for (protocol, kind, name) in
             [(Protocol::Mqtt, Kind::Mqtt, "bare ntex-mqtt"), (Protocol::Http, Kind::Http, "bare actix-web")]
         {
-            let bare = Bare::start(protocol)?;
+            let bare = Bare::start(protocol, &self.options.place)?;
             let telemetry = self.telemetry(protocol, bare.target)?;
             self.add(name, telemetry);
             drop(bare);
-            let bare = Bare::start(protocol)?;
+            let bare = Bare::start(protocol, &self.options.place)?;
             let idle = self.idle(kind, bare.target, bare.server.pid())?;
             self.add(name, idle);
         }
-        for figure in floor::run(&Floor::Sqlite { seconds: 3.0, disk: self.options.disk.clone() })? {
+        for figure in floor::run(&Floor::Sqlite { seconds: 3.0, disk: self.options.place.disk.clone() })? {
             self.add("SQLite", figure);
         }
         Ok(())

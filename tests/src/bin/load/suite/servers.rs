@@ -1,7 +1,7 @@
 //! The servers that the suite starts.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,13 +17,28 @@ use crate::telemetry::Protocol;
 /// How long Drogue may take to be ready.
 const STARTUP: Duration = Duration::from_secs(60);
 
-/// Ports below those that connections are made from: a port of a server that is down must not become a client's.
-const DROGUE: [u16; 5] = [28_080, 21_883, 28_883, 28_081, 29_090];
-const OTHER: u16 = 21_884;
+/// Where servers run: on which disk and which ports.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Place {
+    /// Where the servers keep their data, in a directory that is deleted afterwards. It should be on a real disk.
+    #[arg(long, default_value = ".")]
+    pub(super) disk: PathBuf,
 
-fn directory(disk: &Path) -> anyhow::Result<TempDir> {
-    let directory = tempfile::Builder::new().prefix(".load-").tempdir_in(disk);
-    directory.with_context(|| format!("cannot make a directory in {}", disk.display()))
+    /// The first of five free ports in a row for the servers. They should be below those that connections are made
+    /// from: a port of a server that is down must not become a client's.
+    #[arg(long, default_value_t = 23_080)]
+    first_port: u16,
+}
+
+impl Place {
+    fn ports(&self) -> [Loopback; 5] {
+        std::array::from_fn(|number| Loopback::port(self.first_port.saturating_add(number as u16)))
+    }
+
+    fn directory(&self) -> anyhow::Result<TempDir> {
+        let directory = tempfile::Builder::new().prefix(".load-").tempdir_in(&self.disk);
+        directory.with_context(|| format!("cannot make a directory in {}", self.disk.display()))
+    }
 }
 
 /// Drogue in one process, with no data.
@@ -39,9 +54,9 @@ pub(super) struct Drogue {
 
 impl Drogue {
     /// Starts it and waits until it is ready.
-    pub(super) fn start(binary: &Path, disk: &Path) -> anyhow::Result<Self> {
-        let directory = directory(disk)?;
-        let [http, mqtt, mqtts, api, admin] = DROGUE.map(Loopback::port);
+    pub(super) fn start(binary: &Path, place: &Place) -> anyhow::Result<Self> {
+        let directory = place.directory()?;
+        let [http, mqtt, mqtts, api, admin] = place.ports();
         let mut command = Command::new(binary);
         command.args([
             "up",
@@ -99,12 +114,13 @@ pub(super) struct Mosquitto {
 
 impl Mosquitto {
     /// Starts it and waits until it listens.
-    pub(super) fn start(binary: &Path, disk: &Path) -> anyhow::Result<Self> {
-        let directory = directory(disk)?;
-        let target = Loopback::port(OTHER);
+    pub(super) fn start(binary: &Path, place: &Place) -> anyhow::Result<Self> {
+        let directory = place.directory()?;
+        let [target, ..] = place.ports();
         let configuration = directory.path().join("mosquitto.conf");
+        let port = target.socket().port();
         let text =
-            format!("listener {OTHER} 127.0.0.1\nallow_anonymous true\nlog_type error\nmax_connections -1\n");
+            format!("listener {port} 127.0.0.1\nallow_anonymous true\nlog_type error\nmax_connections -1\n");
         fs::write(&configuration, text)?;
         let mut command = Command::new(binary);
         command.arg("-c").arg(&configuration);
@@ -121,8 +137,8 @@ pub(super) struct Bare {
 
 impl Bare {
     /// Starts it and waits until it listens.
-    pub(super) fn start(protocol: Protocol) -> anyhow::Result<Self> {
-        let target = Loopback::port(OTHER);
+    pub(super) fn start(protocol: Protocol, place: &Place) -> anyhow::Result<Self> {
+        let [target, ..] = place.ports();
         let floor = match protocol {
             Protocol::Http => "http",
             Protocol::Mqtt => "mqtt",
