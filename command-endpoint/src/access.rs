@@ -25,7 +25,7 @@ impl Access {
     pub(crate) async fn of(request: &HttpRequest, api: &Api) -> Result<Self, ApiError> {
         let header = header_text(request, &AUTHORIZATION).map_err(|_| ApiError::NoToken)?;
         let token = Secret::new(header.and_then(bearer).ok_or(ApiError::NoToken)?);
-        let registry = api.services.registry.clone();
+        let registry = api.backends.registry.clone();
         let grant = registry.grant(&token).await?;
         Ok(Self { registry, token, grant })
     }

@@ -22,7 +22,7 @@ struct List {
 pub(crate) async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, ApiError> {
     let access = Access::of(&request, &api).await?;
     Query::parse(&request, &[])?;
-    let registry = &api.services.registry;
+    let registry = &api.backends.registry;
     let items = match access.grant() {
         Grant::Operator => registry.applications().await?,
         Grant::Application { app, .. } => vec![registry.application(app).await?],
@@ -35,7 +35,7 @@ pub(crate) async fn show(request: HttpRequest, api: Data<Api>) -> Result<HttpRes
     let access = Access::of(&request, &api).await?;
     let application = named(&request)?;
     access.see(&application)?;
-    Ok(HttpResponse::Ok().json(api.services.registry.application(&application).await?))
+    Ok(HttpResponse::Ok().json(api.backends.registry.application(&application).await?))
 }
 
 /// Creates or changes an application.
@@ -48,7 +48,7 @@ pub(crate) async fn put(
     let application = named(&request)?;
     access.operate(&application)?;
     let spec: ApplicationSpec = read_json(&request, &mut payload, &api).await?;
-    let registry = &api.services.registry;
+    let registry = &api.backends.registry;
     let put = registry.put_application(&application, spec).await?;
     Ok(HttpResponse::build(put_status(put)).json(registry.application(&application).await?))
 }
@@ -58,7 +58,7 @@ pub(crate) async fn delete(request: HttpRequest, api: Data<Api>) -> Result<HttpR
     let access = Access::of(&request, &api).await?;
     let application = named(&request)?;
     access.operate(&application)?;
-    api.services.registry.delete_application(&application).await?;
+    api.backends.registry.delete_application(&application).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

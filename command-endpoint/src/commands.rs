@@ -61,13 +61,13 @@ async fn accept(request: &HttpRequest, payload: &mut Payload, api: &Api) -> Resu
     let content_type = content_type(request)?;
     let traceparent = header_text(request, &TRACEPARENT).unwrap_or_default();
     let device = DeviceKey::new(&application, &device);
-    let services = &api.services;
-    if !services.registry.device_exists(&device).await? {
+    let backends = &api.backends;
+    if !backends.registry.device_exists(&device).await? {
         return Err(ApiError::NoDevice(device));
     }
-    let limits = &services.limits;
+    let limits = &backends.limits;
     let payload = read_body(request.headers(), payload, limits.max_payload, api.body_timeout).await?;
-    let now = services.clock.wall();
+    let now = backends.clock.wall();
     let command = Command {
         id: new_event_id(now),
         device,
@@ -77,7 +77,7 @@ async fn accept(request: &HttpRequest, payload: &mut Payload, api: &Api) -> Resu
         payload,
     };
     let event = command.into_event(now, traceparent.filter(|text| is_traceparent(text)).map(str::to_owned));
-    let persisted = services.sink.publish(Channel::Commands, event.clone());
+    let persisted = backends.sink.publish(Channel::Commands, event.clone());
     let persisted = tokio::time::timeout(limits.publish_timeout, persisted).await;
     persisted.map_err(|_| ApiError::TimedOut(limits.publish_timeout))??;
     Ok(event)

@@ -50,7 +50,7 @@ pub(crate) async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpRes
     };
     let after: Option<DeviceId> = query.one("after")?.map(str::parse).transpose()?;
     // One more tells whether there is more.
-    let mut items = api.services.registry.devices(&application, after.as_ref(), limit + 1).await?;
+    let mut items = api.backends.registry.devices(&application, after.as_ref(), limit + 1).await?;
     let more = items.len() > limit;
     items.truncate(limit);
     let after = items.last().filter(|_| more).map(|device| device.name.clone());
@@ -60,7 +60,7 @@ pub(crate) async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpRes
 /// Shows a device.
 pub(crate) async fn show(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, ApiError> {
     let device = named(&request, &api).await?;
-    Ok(HttpResponse::Ok().json(api.services.registry.device(&device).await?))
+    Ok(HttpResponse::Ok().json(api.backends.registry.device(&device).await?))
 }
 
 /// Creates or changes a device.
@@ -71,7 +71,7 @@ pub(crate) async fn put(
 ) -> Result<HttpResponse, ApiError> {
     let device = named(&request, &api).await?;
     let spec: DeviceSpec = read_json(&request, &mut payload, &api).await?;
-    let written = api.services.registry.put_device(&device, spec).await?;
+    let written = api.backends.registry.put_device(&device, spec).await?;
     let body = Written { device: written.device, credentials: made(written.tokens) };
     Ok(HttpResponse::build(put_status(written.put))
         .insert_header((header::CACHE_CONTROL, "no-store"))
@@ -81,7 +81,7 @@ pub(crate) async fn put(
 /// Deletes a device.
 pub(crate) async fn delete(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, ApiError> {
     let device = named(&request, &api).await?;
-    api.services.registry.delete_device(&device).await?;
+    api.backends.registry.delete_device(&device).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -44,7 +44,7 @@ pub(crate) async fn follow(request: HttpRequest, api: Data<Api>) -> Result<HttpR
     let query = Query::parse(&request, &["from", "channel", "device"])?;
     let filter = filter(&application, &query)?;
     let start = start(&request, &query)?;
-    api.services.registry.application(&application).await?;
+    api.backends.registry.application(&application).await?;
     let permit = api.streams.clone().try_acquire_owned();
     let permit = permit.map_err(|_| ApiError::TooManyStreams(api.max_streams))?;
     let stream = EventStream::open(&api, access, application, filter, start, permit).await?;

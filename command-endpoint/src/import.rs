@@ -36,7 +36,7 @@ pub(crate) async fn import(
     access.permit(&application, Scope::Registry)?;
     Query::parse(&request, &[])?;
     check_content_type(&request)?;
-    api.services.registry.application(&application).await?;
+    api.backends.registry.application(&application).await?;
     let mut import = Import { api: &api, access, application, waiting: Vec::new(), answers: Vec::new() };
     let is_whole = import.read(Lines::new(payload, api.body_timeout)).await;
     let mut response = HttpResponse::Ok();
@@ -123,7 +123,7 @@ impl Import<'_> {
         let lines: Vec<_> = devices.iter().map(|(line, spec)| (*line, name(spec))).collect();
         let specs = devices.into_iter().map(|(_, spec)| spec).collect();
         let results = match self.access.renew(&self.application, Scope::Registry).await {
-            Ok(()) => self.api.services.registry.put_devices(&self.application, specs).await,
+            Ok(()) => self.api.backends.registry.put_devices(&self.application, specs).await,
             Err(error) => {
                 return lines.into_iter().map(|(line, name)| Answer::refused(line, name, &error)).collect();
             }

@@ -37,7 +37,7 @@ pub use config::Config;
 
 /// What the endpoint works with. Only a `main` knows what is behind the traits.
 #[derive(Clone)]
-pub struct Services {
+pub struct Backends {
     /// Takes commands.
     pub sink: Arc<dyn EventSink>,
     /// Hands out events.
@@ -50,16 +50,16 @@ pub struct Services {
     pub limits: Limits,
 }
 
-impl std::fmt::Debug for Services {
+impl std::fmt::Debug for Backends {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Services").field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Backends").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
 /// What all handlers share.
 #[derive(Debug)]
 struct Api {
-    services: Services,
+    backends: Backends,
     /// One permit for each stream that may be open.
     streams: Arc<Semaphore>,
     max_streams: u16,
@@ -75,11 +75,11 @@ struct Api {
 pub async fn run(
     config: Config,
     listeners: Listeners,
-    services: Services,
+    backends: Backends,
     shutdown: Shutdown,
 ) -> Result<(), WebError> {
     let api = Data::new(Api {
-        services,
+        backends,
         streams: Arc::new(Semaphore::new(config.api_max_streams.into())),
         max_streams: config.api_max_streams,
         max_import: usize::try_from(config.api_max_import).unwrap_or(usize::MAX),

@@ -41,8 +41,8 @@ async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<()> {
     api.grace = replica.limits.endpoint_grace();
     let replica = Replica::open(replica, listen, tls_listen, admin_token.read()?).await?;
     let Replica { channels: (sink, source), registry, clock, limits, .. } = replica;
-    let needed = command_endpoint::Services { sink, source, registry, clock, limits };
+    let backends = command_endpoint::Backends { sink, source, registry, clock, limits };
     let mut services = Services::new(shutdown.clone());
-    services.spawn("api", command_endpoint::run(api, replica.listeners, needed, shutdown));
+    services.spawn("api", command_endpoint::run(api, replica.listeners, backends, shutdown));
     services.run(replica.admin, replica.metrics).await
 }

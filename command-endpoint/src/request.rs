@@ -35,7 +35,7 @@ pub(crate) async fn read_json<T: DeserializeOwned>(
     payload: &mut Payload,
     api: &Api,
 ) -> Result<T, ApiError> {
-    let limit = api.services.limits.max_payload;
+    let limit = api.backends.limits.max_payload;
     let body = read_body(request.headers(), payload, limit, api.body_timeout).await?;
     let text = if body.is_empty() { b"{}" } else { body.as_ref() };
     serde_json::from_slice(text).map_err(|error| ApiError::Json(error.to_string()))

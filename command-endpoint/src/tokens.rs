@@ -41,7 +41,7 @@ struct List {
 /// Lists the tokens of an application, without the tokens themselves.
 pub(crate) async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, ApiError> {
     let (_, application) = permitted(&request, &api).await?;
-    let items = api.services.registry.tokens(&application).await?;
+    let items = api.backends.registry.tokens(&application).await?;
     Ok(HttpResponse::Ok().json(List { items }))
 }
 
@@ -56,7 +56,7 @@ pub(crate) async fn create(
     for scope in &spec.scopes {
         access.permit(&application, *scope)?;
     }
-    let registry = &api.services.registry;
+    let registry = &api.backends.registry;
     let (shown, token) = registry.create_token(&application, spec.scopes, spec.description).await?;
     let location = format!("/v1/apps/{application}/tokens/{}", shown.id);
     Ok(HttpResponse::Created()
@@ -69,7 +69,7 @@ pub(crate) async fn create(
 pub(crate) async fn delete(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, ApiError> {
     let (_, application) = permitted(&request, &api).await?;
     let id: TokenId = EventId::from_segment(segment(&request, "token"))?.as_str().parse()?;
-    api.services.registry.delete_token(&application, &id).await?;
+    api.backends.registry.delete_token(&application, &id).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

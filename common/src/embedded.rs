@@ -41,7 +41,7 @@ use shared::Shared;
 
 /// Sets how much the log keeps and how much may wait for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogOptions {
+pub struct LogSettings {
     /// Records older than this are deleted; 7 days by default.
     pub retention_age: Duration,
     /// The oldest records are deleted when all channels together take more bytes; 1 GiB by default.
@@ -56,7 +56,7 @@ pub struct LogOptions {
     pub max_event: usize,
 }
 
-impl Default for LogOptions {
+impl Default for LogSettings {
     fn default() -> Self {
         Self {
             retention_age: Duration::from_secs(7 * 86_400),
@@ -135,10 +135,10 @@ impl EmbeddedLog {
     ///
     /// # Errors
     /// See [`LogError`].
-    pub fn open(path: &Path, options: LogOptions, clock: Clock) -> Result<Self, LogError> {
+    pub fn open(path: &Path, settings: LogSettings, clock: Clock) -> Result<Self, LogError> {
         let file = schema::LogFile::open(path)?;
-        let max_event = options.max_event;
-        let (shared, writer) = writer::start(file, options, clock)?;
+        let max_event = settings.max_event;
+        let (shared, writer) = writer::start(file, settings, clock)?;
         Ok(Self { inner: Arc::new(Inner { shared, max_event, writer: Some(writer) }) })
     }
 

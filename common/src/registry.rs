@@ -25,8 +25,8 @@ mod error;
 mod logins;
 mod meters;
 mod model;
-mod options;
 mod passwords;
+mod settings;
 mod spec;
 mod sqlite;
 mod store;
@@ -42,7 +42,7 @@ use tokio::runtime::Handle;
 
 pub use error::RegistryError;
 pub use model::{Application, Device, Grant, InvalidScope, Labels, Put, PutDevice, Scope, Token, TokenId};
-pub use options::{MIN_ADMIN_TOKEN, PasswordCost, RegistryOptions};
+pub use settings::{MIN_ADMIN_TOKEN, PasswordCost, RegistrySettings};
 pub use spec::{
     ApplicationSpec, InvalidCredential, InvalidSpec, MAX_CREDENTIALS, MAX_DESCRIPTION, MAX_HASH_LANES,
     MAX_HASH_MEMORY, MAX_HASH_WORK, MAX_LABEL_KEY, MAX_LABEL_VALUE, MAX_LABELS, MAX_PASSWORD,
@@ -76,7 +76,7 @@ struct Shared {
     passwords: Passwords,
     operator: Option<Operator>,
     observers: Observers,
-    options: RegistryOptions,
+    settings: RegistrySettings,
 }
 
 impl Registry {
@@ -87,24 +87,25 @@ impl Registry {
     ///
     /// # Errors
     /// Fails if the address has another form, the database cannot be opened, or an option has no good value.
-    pub async fn open(url: &str, options: RegistryOptions) -> Result<Self, RegistryError> {
-        options.check()?;
+    pub async fn open(url: &str, settings: RegistrySettings) -> Result<Self, RegistryError> {
+        settings.check()?;
         let failed =
             |reason: &str| RegistryError::Open { url: without_password(url), reason: reason.to_owned() };
         let home = Handle::try_current().map_err(|_| failed("there is no tokio runtime"))?;
-        let passwords = Passwords::new(options.password_cost, options.clock.clone())
+        let passwords = Passwords::new(settings.password_cost, settings.clock.clone())
             .map_err(|error| RegistryError::PasswordCost(error.to_string()))?;
-        let cache = Cache::new(options.max_cached).map_err(|_| failed("the system has no random numbers"))?;
-        let origin = new_event_id(options.clock.wall()).to_string();
+        let cache =
+            Cache::new(settings.max_cached).map_err(|_| failed("the system has no random numbers"))?;
+        let origin = new_event_id(settings.clock.wall()).to_string();
         let shared = Arc::new(Shared {
             home,
             store: Store::open(url, origin).await?,
-            logins: Logins::new(options.max_pending_logins),
+            logins: Logins::new(settings.max_pending_logins),
             passwords,
-            operator: options.admin_token.as_ref().map(|token| Operator::new(&cache, token)),
+            operator: settings.admin_token.as_ref().map(|token| Operator::new(&cache, token)),
             cache,
             observers: Observers::default(),
-            options,
+            settings,
         });
         changes::follow(&shared).await?;
         Ok(Self { shared })

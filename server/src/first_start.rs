@@ -104,7 +104,7 @@ pub async fn valid_token(data: &DataDir, registry: &Registry) -> anyhow::Result<
 
 #[cfg(test)]
 mod tests {
-    use common::registry::{RegistryOptions, sqlite_url};
+    use common::registry::{RegistrySettings, sqlite_url};
 
     use super::*;
 
@@ -119,7 +119,7 @@ mod tests {
             let directory = tempfile::tempdir().unwrap();
             let data = DataDir::at(directory.path()).unwrap();
             let url = sqlite_url(&data.file("registry.sqlite"));
-            let registry = Registry::open(&url, RegistryOptions::default()).await.unwrap();
+            let registry = Registry::open(&url, RegistrySettings::default()).await.unwrap();
             Self { _directory: directory, data, registry }
         }
 

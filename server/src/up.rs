@@ -128,8 +128,8 @@ async fn start(
         api.max_connections = limits.max_connections;
         api.grace = limits.endpoint_grace();
         let limits = limits.limits();
-        let needed = command_endpoint::Services { sink, source, registry, clock, limits };
-        services.spawn("api", command_endpoint::run(api, bound.api, needed, shutdown));
+        let backends = command_endpoint::Backends { sink, source, registry, clock, limits };
+        services.spawn("api", command_endpoint::run(api, bound.api, backends, shutdown));
     }
     Ok(services)
 }

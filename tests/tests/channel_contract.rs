@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use common::BoxFuture;
-use common::embedded::{EmbeddedLog, LogOptions};
+use common::embedded::{EmbeddedLog, LogSettings};
 use common::service::Clock;
 use tests::contract::{Adapter, Channels};
 
@@ -22,8 +22,8 @@ impl Embedded {
 impl Adapter for Embedded {
     fn open(&self) -> BoxFuture<'_, Result<Channels>> {
         Box::pin(async {
-            let options = LogOptions { queue_bytes: 4 << 20, ..LogOptions::default() };
-            let log = EmbeddedLog::open(&self.dir.path().join("log.sqlite"), options, Clock::system())?;
+            let settings = LogSettings { queue_bytes: 4 << 20, ..LogSettings::default() };
+            let log = EmbeddedLog::open(&self.dir.path().join("log.sqlite"), settings, Clock::system())?;
             Ok(Channels { sink: Arc::new(log.clone()), source: Arc::new(log) })
         })
     }

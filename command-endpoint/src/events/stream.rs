@@ -57,7 +57,7 @@ impl EventStream {
         let asked = PositionRequest::default();
         let channels = filter.channels().to_vec();
         let tail = Tail::new(filter, writer, asked.clone());
-        let subscription = api.services.source.subscribe(&channels, start, Box::new(tail)).await?;
+        let subscription = api.backends.source.subscribe(&channels, start, Box::new(tail)).await?;
         Ok(Self {
             first: subscription.start().map(|start| frame::position(start).into()),
             reader,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::channel::{Channel, EventSink};
-use common::embedded::{EmbeddedLog, LogOptions};
+use common::embedded::{EmbeddedLog, LogSettings};
 use common::event::{COMMAND_TYPE, Event, TELEMETRY_TYPE};
 use common::id::DeviceKey;
 use common::registry::Scope;
@@ -31,12 +31,12 @@ struct Streams {
 
 impl Streams {
     async fn start() -> Self {
-        Self::start_with(Config::default(), LogOptions::default()).await
+        Self::start_with(Config::default(), LogSettings::default()).await
     }
 
-    async fn start_with(config: Config, options: LogOptions) -> Self {
+    async fn start_with(config: Config, settings: LogSettings) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let log = EmbeddedLog::open(&dir.path().join("log.sqlite"), options, Clock::system()).unwrap();
+        let log = EmbeddedLog::open(&dir.path().join("log.sqlite"), settings, Clock::system()).unwrap();
         let fixture = Fixture::start_with(&log, config, Limits::default()).await;
         let token = fixture.token("app", &[Scope::Events]).await;
         Self { fixture, log, token, _dir: dir }

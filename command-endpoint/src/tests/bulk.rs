@@ -53,7 +53,7 @@ async fn each_line_has_its_answer() {
     assert!(lines[1]["detail"].as_str().unwrap().contains("`lables`"), "{lines:?}");
     let secret = lines[0]["credentials"][0]["token"].as_str().unwrap();
     let login = Login::parse("d1@app", Secret::new(secret)).unwrap();
-    assert!(fixture.services.registry.authenticate(&login).await.is_ok());
+    assert!(fixture.backends.registry.authenticate(&login).await.is_ok());
     assert!(lines[7].get("credentials").is_none());
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use common::auth::Secret;
 use common::channel::{EventSink, EventSource};
 use common::net::Listeners;
-use common::registry::{PasswordCost, Registry, RegistryOptions, Scope, sqlite_url};
+use common::registry::{PasswordCost, Registry, RegistrySettings, Scope, sqlite_url};
 use common::service::{Clock, Limits, Shutdown};
 use common::testing::{MemoryChannel, PATIENCE};
 use common::web::WebError;
@@ -19,14 +19,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::{Config, Services, run};
+use crate::{Backends, Config, run};
 
 /// The operator's token.
 pub(crate) const OPERATOR: &str = "the operator's token, for tests only";
 
 /// A server with the applications `app` and `other`, each with a device `d`.
 pub(crate) struct Fixture {
-    pub(crate) services: Services,
+    pub(crate) backends: Backends,
     config: Config,
     address: SocketAddr,
     client: Client,
@@ -70,10 +70,10 @@ impl Fixture {
         C: EventSink + EventSource + Clone + 'static,
     {
         let dir = tempfile::tempdir().unwrap();
-        let options = RegistryOptions {
+        let options = RegistrySettings {
             admin_token: Some(Secret::new(OPERATOR)),
             password_cost: PasswordCost { memory: 8, passes: 1, lanes: 1 },
-            ..RegistryOptions::default()
+            ..RegistrySettings::default()
         };
         let url = sqlite_url(&dir.path().join("registry.sqlite"));
         let registry = Registry::open(&url, options).await.unwrap();
@@ -83,24 +83,24 @@ impl Fixture {
             let device = common::id::DeviceKey::new(&application, &"d".parse().unwrap());
             registry.put_device(&device, Default::default()).await.unwrap();
         }
-        let services = Services {
+        let backends = Backends {
             sink: Arc::new(channel.clone()),
             source: Arc::new(channel.clone()),
             registry,
             clock: Clock::system(),
             limits,
         };
-        let (address, shutdown, server) = serve(&config, &services);
+        let (address, shutdown, server) = serve(&config, &backends);
         // The client has TLS built in without a provider for it. Fails only if there is one already.
         drop(rustls::crypto::ring::default_provider().install_default());
         let client = Client::builder().no_proxy().build().unwrap();
-        Self { services, config, address, client, shutdown, server, _dir: dir }
+        Self { backends, config, address, client, shutdown, server, _dir: dir }
     }
 
     /// Shuts the server down, and starts another one over the same channel and registry.
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
-        (self.address, self.shutdown, self.server) = serve(&self.config, &self.services);
+        (self.address, self.shutdown, self.server) = serve(&self.config, &self.backends);
     }
 
     /// Shuts the server down.
@@ -114,7 +114,7 @@ impl Fixture {
     pub(crate) async fn token(&self, application: &str, scopes: &[Scope]) -> String {
         let application = application.parse().unwrap();
         let scopes = scopes.iter().copied().collect();
-        let made = self.services.registry.create_token(&application, scopes, String::new()).await;
+        let made = self.backends.registry.create_token(&application, scopes, String::new()).await;
         made.unwrap().1.expose().to_owned()
     }
 
@@ -165,14 +165,14 @@ impl Fixture {
     }
 }
 
-fn serve(config: &Config, services: &Services) -> (SocketAddr, Shutdown, JoinHandle<Result<(), WebError>>) {
+fn serve(config: &Config, backends: &Backends) -> (SocketAddr, Shutdown, JoinHandle<Result<(), WebError>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let address = listener.local_addr().unwrap();
     let listeners = Listeners { plain: Some(listener), tls: None };
     let config = Config { grace: Duration::from_secs(20), ..config.clone() };
     let shutdown = Shutdown::new();
-    let server = tokio::spawn(run(config, listeners, services.clone(), shutdown.clone()));
+    let server = tokio::spawn(run(config, listeners, backends.clone(), shutdown.clone()));
     (address, shutdown, server)
 }
 

@@ -15,7 +15,7 @@ async fn start() -> (Fixture, String) {
 
 async fn can_log_in(fixture: &Fixture, user: &str, secret: &str) -> bool {
     let login = Login::parse(user, Secret::new(secret)).unwrap();
-    fixture.services.registry.authenticate(&login).await.is_ok()
+    fixture.backends.registry.authenticate(&login).await.is_ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]

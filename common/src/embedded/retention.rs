@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::LogOptions;
+use super::LogSettings;
 use super::cursor::Position;
 use super::link::{Access, Link};
 use crate::channel::Channel;
@@ -39,12 +39,12 @@ pub(super) struct Step {
 }
 
 impl Retention {
-    pub(super) fn new(path: &Path, options: &LogOptions, now: Instant) -> Self {
-        let age = options.retention_age;
+    pub(super) fn new(path: &Path, settings: &LogSettings, now: Instant) -> Self {
+        let age = settings.retention_age;
         // A record outlives its age by this at most; a commit makes the check earlier.
         let interval = (age / 10).clamp(Duration::from_millis(10), Duration::from_secs(60));
         let link = Link::new(path, Access::Write);
-        Self { link, age, size: options.retention_size, interval, next: now, written: 0 }
+        Self { link, age, size: settings.retention_size, interval, next: now, written: 0 }
     }
 
     /// Notes what a batch wrote.

@@ -76,13 +76,13 @@ impl Fixture {
         self.dir.path().join("log.sqlite")
     }
 
-    fn try_open(&self, options: LogOptions) -> Result<EmbeddedLog, LogError> {
+    fn try_open(&self, settings: LogSettings) -> Result<EmbeddedLog, LogError> {
         let wall = self.wall.clone();
-        EmbeddedLog::open(&self.path(), options, Clock::with_wall(move || *wall.lock().unwrap()))
+        EmbeddedLog::open(&self.path(), settings, Clock::with_wall(move || *wall.lock().unwrap()))
     }
 
     fn open(&self) -> EmbeddedLog {
-        self.try_open(LogOptions::default()).unwrap()
+        self.try_open(LogSettings::default()).unwrap()
     }
 
     fn sql(&self, sql: &str) {
@@ -126,7 +126,7 @@ async fn wait_until_retired(log: &EmbeddedLog, subject: &str) {
 async fn a_second_user_is_refused_until_the_first_has_closed() {
     let fixture = Fixture::new();
     let log = fixture.open();
-    let error = fixture.try_open(LogOptions::default()).unwrap_err();
+    let error = fixture.try_open(LogSettings::default()).unwrap_err();
     assert!(matches!(error, LogError::InUse { .. }));
     assert!(error.to_string().contains("log.sqlite"), "{error}");
     drop(log);
@@ -138,20 +138,20 @@ async fn what_is_no_log_of_ours_is_refused_and_left_alone() {
     let fixture = Fixture::new();
     drop(fixture.open());
     fixture.sql("PRAGMA user_version = 2");
-    let error = fixture.try_open(LogOptions::default()).unwrap_err();
+    let error = fixture.try_open(LogSettings::default()).unwrap_err();
     assert!(matches!(error, LogError::TooNew { found: 2, known: 1, .. }), "{error}");
 
     let fixture = Fixture::new();
     fixture.sql("CREATE TABLE songs (name TEXT)");
-    assert!(matches!(fixture.try_open(LogOptions::default()), Err(LogError::NotALog { .. })));
+    assert!(matches!(fixture.try_open(LogSettings::default()), Err(LogError::NotALog { .. })));
 
     let fixture = Fixture::new();
     std::fs::write(fixture.path(), [b'x'; 4096]).unwrap();
-    assert!(matches!(fixture.try_open(LogOptions::default()), Err(LogError::NotALog { .. })));
+    assert!(matches!(fixture.try_open(LogSettings::default()), Err(LogError::NotALog { .. })));
     assert_eq!(std::fs::read(fixture.path()).unwrap(), [b'x'; 4096]);
 
     let nowhere = Path::new("/nonexistent/log.sqlite");
-    let error = EmbeddedLog::open(nowhere, LogOptions::default(), Clock::system()).unwrap_err();
+    let error = EmbeddedLog::open(nowhere, LogSettings::default(), Clock::system()).unwrap_err();
     assert!(matches!(error, LogError::Io { .. }), "{error}");
 }
 
@@ -187,7 +187,7 @@ async fn the_start_of_a_subscription_is_a_position() {
 #[tokio::test]
 async fn an_event_that_is_too_large_is_refused() {
     let fixture = Fixture::new();
-    let log = fixture.try_open(LogOptions { max_event: 1_000, ..LogOptions::default() }).unwrap();
+    let log = fixture.try_open(LogSettings { max_event: 1_000, ..LogSettings::default() }).unwrap();
     let result = log.publish(Channel::Commands, event("a", 1_000)).await;
     assert_eq!(result, Err(PublishError::TooLarge));
     assert_eq!(log.publish(Channel::Commands, event("a", 100)).await, Ok(()));
@@ -197,7 +197,7 @@ async fn an_event_that_is_too_large_is_refused() {
 async fn records_older_than_the_age_are_deleted() {
     let fixture = Fixture::new();
     let age = Duration::from_millis(100);
-    let log = fixture.try_open(LogOptions { retention_age: age, ..LogOptions::default() }).unwrap();
+    let log = fixture.try_open(LogSettings { retention_age: age, ..LogSettings::default() }).unwrap();
     publish(&log, "old").await.unwrap();
     let (_, cursor) = stream(&log, Start::Earliest).await.next_record();
     publish(&log, "missed").await.unwrap();
@@ -214,8 +214,8 @@ async fn records_older_than_the_age_are_deleted() {
 async fn positions_are_not_given_again_after_all_records_were_deleted() {
     let fixture = Fixture::new();
     let age = Duration::from_millis(100);
-    let options = LogOptions { retention_age: age, ..LogOptions::default() };
-    let log = fixture.try_open(options.clone()).unwrap();
+    let settings = LogSettings { retention_age: age, ..LogSettings::default() };
+    let log = fixture.try_open(settings.clone()).unwrap();
     let live = stream(&log, Start::Latest).await;
     publish(&log, "a").await.unwrap();
     let (_, cursor) = live.next_record();
@@ -230,7 +230,7 @@ async fn positions_are_not_given_again_after_all_records_were_deleted() {
     tokio::time::timeout(PATIENCE, emptied).await.unwrap();
     drop((log, reader));
 
-    let log = fixture.try_open(options).unwrap();
+    let log = fixture.try_open(settings).unwrap();
     let resumed = stream(&log, Start::After(cursor.clone())).await;
     publish(&log, "b").await.unwrap();
     let (subject, next) = resumed.next_record();
@@ -242,7 +242,7 @@ async fn positions_are_not_given_again_after_all_records_were_deleted() {
 async fn the_oldest_records_make_room_and_the_file_stops_growing() {
     let fixture = Fixture::new();
     let retention_size = 1 << 20;
-    let log = fixture.try_open(LogOptions { retention_size, ..LogOptions::default() }).unwrap();
+    let log = fixture.try_open(LogSettings { retention_size, ..LogSettings::default() }).unwrap();
     for number in 0..200 {
         let published: Vec<_> =
             (0..10).map(|_| log.publish(Channel::Telemetry, event(&number.to_string(), 10_000))).collect();
@@ -265,7 +265,7 @@ async fn the_oldest_records_make_room_and_the_file_stops_growing() {
 async fn a_subscription_slower_than_retention_is_told() {
     let fixture = Fixture::new();
     let retention_size = 1 << 20;
-    let log = fixture.try_open(LogOptions { retention_size, ..LogOptions::default() }).unwrap();
+    let log = fixture.try_open(LogSettings { retention_size, ..LogSettings::default() }).unwrap();
     publish(&log, "first").await.unwrap();
     let slow = try_stream(&log, Start::Earliest, 0).await.unwrap();
     let mut number = 0;
@@ -291,8 +291,8 @@ async fn a_subscription_slower_than_retention_is_told() {
 #[tokio::test]
 async fn retention_of_one_channel_is_no_gap_in_another() {
     let fixture = Fixture::new();
-    let options = LogOptions { retention_size: 1 << 20, ..LogOptions::default() };
-    let log = fixture.try_open(options).unwrap();
+    let settings = LogSettings { retention_size: 1 << 20, ..LogSettings::default() };
+    let log = fixture.try_open(settings).unwrap();
     let quiet = stream(&log, Start::Latest).await;
     publish(&log, "a").await.unwrap();
     let (_, cursor) = quiet.next_record();

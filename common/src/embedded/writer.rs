@@ -13,7 +13,7 @@ use super::queue::{Pending, Queue, Work};
 use super::retention::Retention;
 use super::schema::{self, LogFile};
 use super::shared::Shared;
-use super::{LogError, LogOptions};
+use super::{LogError, LogSettings};
 use crate::channel::{Channel, PublishError};
 use crate::service::Clock;
 use crate::time::Timestamp;
@@ -21,17 +21,17 @@ use crate::time::Timestamp;
 /// Opens the file and starts its writer.
 pub(super) fn start(
     file: LogFile,
-    options: LogOptions,
+    settings: LogSettings,
     clock: Clock,
 ) -> Result<(Arc<Shared>, JoinHandle<()>), LogError> {
     let found = file.prepare()?;
     let path = file.path.clone();
     let io = |source| LogError::Io { path: path.clone(), source };
     let last = found.last;
-    let queue = Queue::new(options.queue_events, options.queue_bytes, options.max_batch);
+    let queue = Queue::new(settings.queue_events, settings.queue_bytes, settings.max_batch);
     let shared = Arc::new(Shared::new(path.clone(), queue, found));
     let checkpointer = Checkpointer::start(path.clone()).map_err(io)?;
-    let retention = Retention::new(&path, &options, clock.instant());
+    let retention = Retention::new(&path, &settings, clock.instant());
     let closing = Closing { shared: shared.clone() };
     let writer = Writer {
         shared: shared.clone(),

@@ -46,7 +46,7 @@ impl Shared {
 /// Starts to read the changes that other processes make, until the registry is dropped.
 pub(super) async fn follow(shared: &Arc<Shared>) -> Result<(), RegistryError> {
     let reader = Reader::at_end(&shared.store).await?;
-    let interval = shared.options.poll_interval;
+    let interval = shared.settings.poll_interval;
     shared.home.spawn(poll(Arc::downgrade(shared), reader, interval));
     Ok(())
 }
@@ -56,7 +56,7 @@ async fn poll(shared: Weak<Shared>, mut reader: Reader, interval: Duration) {
     loop {
         sleep(interval).await;
         let Some(shared) = shared.upgrade() else { return };
-        let now = shared.options.clock.instant();
+        let now = shared.settings.clock.instant();
         match timeout(POLL_TIMEOUT, reader.read(&shared)).await {
             Ok(Ok(())) => contact = Some(now),
             Ok(Err(_)) | Err(_) => {

@@ -14,7 +14,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use super::options::PasswordCost;
+use super::settings::PasswordCost;
 use crate::auth::Secret;
 use crate::service::Clock;
 

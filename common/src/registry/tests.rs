@@ -33,27 +33,27 @@ impl std::ops::Deref for Fixture {
 }
 
 /// Passwords that cost next to nothing, and changes of other processes seen quickly.
-fn options() -> RegistryOptions {
-    RegistryOptions {
+fn settings() -> RegistrySettings {
+    RegistrySettings {
         password_cost: PasswordCost { memory: 8, passes: 1, lanes: 1 },
         poll_interval: Duration::from_millis(20),
-        ..RegistryOptions::default()
+        ..RegistrySettings::default()
     }
 }
 
-async fn open_in(directory: &TempDir, options: RegistryOptions) -> Registry {
-    Registry::open(&sqlite_url(&directory.path().join("registry.sqlite")), options).await.unwrap()
+async fn open_in(directory: &TempDir, settings: RegistrySettings) -> Registry {
+    Registry::open(&sqlite_url(&directory.path().join("registry.sqlite")), settings).await.unwrap()
 }
 
-async fn fixture_with(options: RegistryOptions) -> Fixture {
+async fn fixture_with(settings: RegistrySettings) -> Fixture {
     let directory = tempfile::tempdir().unwrap();
-    let registry = open_in(&directory, options).await;
+    let registry = open_in(&directory, settings).await;
     assert_eq!(registry.put_application(&app("a"), ApplicationSpec::default()).await, Ok(Put::Created));
     Fixture { registry, directory }
 }
 
 async fn fixture() -> Fixture {
-    fixture_with(options()).await
+    fixture_with(settings()).await
 }
 
 fn app(name: &str) -> AppId {

@@ -59,7 +59,7 @@ impl Registry {
         if description.len() > MAX_DESCRIPTION {
             return Err(InvalidSpec::Description(description.len()).into());
         }
-        let created = self.shared.options.clock.wall();
+        let created = self.shared.settings.clock.wall();
         let token = Token { id: TokenId::new(created), scopes, description, created };
         let app = app.clone();
         self.at_home(|shared| async move { shared.create_token(&app, token).await }).await

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::BadConfiguration;
 use crate::channel::{EventSink, EventSource};
-use crate::embedded::{EmbeddedLog, LogOptions};
+use crate::embedded::{EmbeddedLog, LogSettings};
 use crate::service::Clock;
 use crate::time::parse_duration;
 
@@ -72,12 +72,12 @@ pub async fn open_channels(options: &ChannelOptions, clock: Clock) -> anyhow::Re
     let Some(file) = options.embedded_log.clone() else {
         return Err(BadConfiguration("no channel was chosen (option --embedded-log)".to_owned()).into());
     };
-    let log_options = LogOptions {
+    let settings = LogSettings {
         retention_age: options.retention.log_retention_age,
         retention_size: options.retention.log_retention_size,
-        ..LogOptions::default()
+        ..LogSettings::default()
     };
-    let open = move || EmbeddedLog::open(&file, log_options, clock);
+    let open = move || EmbeddedLog::open(&file, settings, clock);
     let log = tokio::task::spawn_blocking(open).await.context("cannot start a thread for the log")??;
     let log = Arc::new(log);
     Ok((log.clone(), log))

@@ -67,11 +67,11 @@ pub async fn open_registry(
     let Some(url) = &options.database_url else {
         return Err(BadConfiguration("no registry was chosen (option --database-url)".to_owned()).into());
     };
-    let settings = registry::RegistryOptions {
+    let settings = registry::RegistrySettings {
         admin_token,
         max_pending_logins: options.max_pending_logins,
         clock,
-        ..registry::RegistryOptions::default()
+        ..registry::RegistrySettings::default()
     };
     let opened = Registry::open(url, settings).await;
     opened.map_err(|error| {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use common::channel::{Channel, SourceError};
-use common::embedded::LogOptions;
+use common::embedded::LogSettings;
 use common::event::TELEMETRY_TYPE;
 use common::registry::Scope;
 use common::testing::{MemoryChannel, PATIENCE};
@@ -80,7 +80,7 @@ async fn malformed_records_are_skipped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_have_a_limit_that_is_named_and_a_client_that_goes_makes_room() {
     let config = Config { api_max_streams: 1, ..Config::default() };
-    let streams = Streams::start_with(config, LogOptions::default()).await;
+    let streams = Streams::start_with(config, LogSettings::default()).await;
     let mut reader = streams.open("", None).await;
     reader.next_position().await;
     let detail = streams.refused("", None, 429).await;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use common::channel::{Channel, EventSink};
-use common::embedded::LogOptions;
+use common::embedded::LogSettings;
 use common::event::TELEMETRY_TYPE;
 use common::testing::PATIENCE;
 
@@ -106,8 +106,8 @@ async fn a_position_that_was_not_given_out_is_400() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_position_that_retention_has_passed_is_410() {
-    let options = LogOptions { retention_size: 300_000, ..LogOptions::default() };
-    let streams = Streams::start_with(Config::default(), options).await;
+    let settings = LogSettings { retention_size: 300_000, ..LogSettings::default() };
+    let streams = Streams::start_with(Config::default(), settings).await;
     streams.publish("app/d", "old").await;
     let mut reader = streams.open("?from=earliest", None).await;
     assert_eq!(reader.next().await.json()["subject"], "old");

@@ -139,7 +139,7 @@ async fn the_same_login_at_the_same_time_is_checked_once() {
 
 #[tokio::test]
 async fn logins_beyond_the_limits_are_refused_and_those_that_are_known_are_not() {
-    let registry = fixture_with(RegistryOptions { max_pending_logins: 20, ..options() }).await;
+    let registry = fixture_with(RegistrySettings { max_pending_logins: 20, ..settings() }).await;
     for device in ["a/d", "a/e", "a/f"] {
         registry.put_device(&key(device), password("p")).await.unwrap();
     }
@@ -177,9 +177,9 @@ async fn a_refusal_without_a_check_is_as_late_as_one_with_it() {
     registry.shared.passwords.seem(typical);
     // No such application, no such device, no password, and one that is known to be wrong.
     for device in ["b/d", "a/x", "a/e", "a/d"] {
-        let start = registry.shared.options.clock.instant();
+        let start = registry.shared.settings.clock.instant();
         assert_eq!(registry.authenticate(&login(device, "wrong")).await, Err(AuthError::Denied));
-        assert!(registry.shared.options.clock.instant() - start >= typical, "{device}");
+        assert!(registry.shared.settings.clock.instant() - start >= typical, "{device}");
     }
     assert_eq!(registry.shared.passwords.checks(), 1);
 }

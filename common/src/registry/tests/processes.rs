@@ -10,7 +10,7 @@ async fn all_is_there_after_a_restart() {
     let (token, secret) =
         registry.create_token(&app("a"), [Scope::Events].into(), String::new()).await.unwrap();
     drop(registry);
-    let registry = open_in(&directory, options()).await;
+    let registry = open_in(&directory, settings()).await;
     assert_eq!(registry.authenticate(&login("a/d", "p")).await, Ok(()));
     assert_eq!(registry.tokens(&app("a")).await, Ok(vec![token]));
     assert!(registry.grant(&secret).await.is_ok());
@@ -19,7 +19,7 @@ async fn all_is_there_after_a_restart() {
 #[tokio::test]
 async fn a_change_reaches_other_processes() {
     let one = fixture().await;
-    let other = open_in(&one.directory, options()).await;
+    let other = open_in(&one.directory, settings()).await;
     for device in ["a/d", "a/e", "a/f"] {
         one.put_device(&key(device), password("p")).await.unwrap();
         // A new device can log in at once, everywhere.
@@ -49,7 +49,8 @@ async fn a_change_reaches_other_processes() {
 #[tokio::test]
 async fn of_many_changes_each_is_heard_once() {
     let one = fixture().await;
-    let other = open_in(&one.directory, RegistryOptions { poll_interval: PATIENCE * 100, ..options() }).await;
+    let other =
+        open_in(&one.directory, RegistrySettings { poll_interval: PATIENCE * 100, ..settings() }).await;
     let all = async |enabled| {
         let spec = |i| DeviceSpec { name: Some(id(&format!("d{i}"))), enabled, ..DeviceSpec::default() };
         one.put_devices(&app("a"), (0..2_500).map(spec).collect()).await.unwrap();
@@ -68,7 +69,7 @@ async fn of_many_changes_each_is_heard_once() {
 #[tokio::test]
 async fn a_revoked_token_is_soon_refused_by_other_processes() {
     let one = fixture().await;
-    let other = open_in(&one.directory, options()).await;
+    let other = open_in(&one.directory, settings()).await;
     let (token, secret) = one.create_token(&app("a"), [Scope::Events].into(), String::new()).await.unwrap();
     assert!(other.grant(&secret).await.is_ok());
     one.delete_token(&app("a"), &token.id).await.unwrap();
@@ -82,7 +83,7 @@ async fn processes_that_start_and_write_at_once_wait_for_each_other() {
         .map(|writer| {
             let directory = directory.clone();
             tokio::spawn(async move {
-                let registry = open_in(&directory, options()).await;
+                let registry = open_in(&directory, settings()).await;
                 registry.put_application(&app("a"), ApplicationSpec::default()).await.unwrap();
                 for i in 0..20 {
                     registry.put_device(&key(&format!("a/d{writer}-{i}")), new_token()).await.unwrap();
@@ -93,7 +94,7 @@ async fn processes_that_start_and_write_at_once_wait_for_each_other() {
     for writer in writers {
         writer.await.unwrap();
     }
-    let registry = open_in(&directory, options()).await;
+    let registry = open_in(&directory, settings()).await;
     assert_eq!(registry.devices(&app("a"), None, 1_000).await.unwrap().len(), 80);
 }
 
@@ -115,10 +116,10 @@ async fn an_address_of_another_kind_is_refused_without_its_password() {
     for url in
         ["postgres://me:secret@localhost/drogue", "mysql://x", "registry.sqlite", "sqlite::memory:", ""]
     {
-        let error = Registry::open(url, options()).await.unwrap_err().to_string();
+        let error = Registry::open(url, settings()).await.unwrap_err().to_string();
         assert!(error.contains("sqlite://PATH") && !error.contains("secret"), "{error}");
     }
-    let error = Registry::open("sqlite:///proc/nowhere/registry.sqlite", options()).await.unwrap_err();
+    let error = Registry::open("sqlite:///proc/nowhere/registry.sqlite", settings()).await.unwrap_err();
     assert!(error.to_string().contains("/proc/nowhere"), "{error}");
 }
 

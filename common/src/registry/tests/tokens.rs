@@ -55,7 +55,8 @@ async fn tokens_have_limits() {
 #[tokio::test]
 async fn the_operator_is_who_bears_the_operators_token() {
     let token = "0123456789abcdef0123456789abcdef";
-    let registry = fixture_with(RegistryOptions { admin_token: Some(Secret::new(token)), ..options() }).await;
+    let registry =
+        fixture_with(RegistrySettings { admin_token: Some(Secret::new(token)), ..settings() }).await;
     assert_eq!(registry.grant(&Secret::new(token)).await, Ok(Grant::Operator));
     for bad in ["0123456789abcdef0123456789abcdeF", "0123456789abcdef0123456789abcde", ""] {
         assert_eq!(registry.grant(&Secret::new(bad)).await, Err(AuthError::Denied));
@@ -69,7 +70,7 @@ async fn the_operator_is_who_bears_the_operators_token() {
 async fn an_operators_token_that_is_too_short_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let url = sqlite_url(&directory.path().join("registry.sqlite"));
-    let short = RegistryOptions { admin_token: Some(Secret::new("x".repeat(31))), ..options() };
+    let short = RegistrySettings { admin_token: Some(Secret::new("x".repeat(31))), ..settings() };
     let error = Registry::open(&url, short).await.unwrap_err();
     assert_eq!(error.to_string(), "the operator's token must have 32 characters or more, this one has 31");
 }

@@ -11,7 +11,7 @@ pub const MIN_ADMIN_TOKEN: usize = 32;
 
 /// What can be chosen about a registry. The defaults are safe.
 #[derive(Debug, Clone)]
-pub struct RegistryOptions {
+pub struct RegistrySettings {
     /// The operator's token, at least [`MIN_ADMIN_TOKEN`] characters; without one, nobody is the operator.
     pub admin_token: Option<Secret>,
     /// The most logins that are being checked or wait for it; one waiting takes about 2 KiB.
@@ -26,7 +26,7 @@ pub struct RegistryOptions {
     pub clock: Clock,
 }
 
-impl Default for RegistryOptions {
+impl Default for RegistrySettings {
     fn default() -> Self {
         Self {
             admin_token: None,
@@ -39,7 +39,7 @@ impl Default for RegistryOptions {
     }
 }
 
-impl RegistryOptions {
+impl RegistrySettings {
     pub(super) fn check(&self) -> Result<(), RegistryError> {
         let len = self.admin_token.as_ref().map(|token| token.expose().chars().count());
         match len {
