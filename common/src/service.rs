@@ -16,13 +16,13 @@ mod meters;
 mod session;
 mod shards;
 #[cfg(test)]
-#[cfg(feature = "testing")]
 mod tests;
 
 pub use clock::Clock;
 pub use connection::{Connection, Delivery};
 pub use devices::{DeviceService, Limits, Protocol};
 pub use error::ServiceError;
+pub use meters::TelemetryOutcome;
 pub use session::Session;
 pub use tokio_util::sync::CancellationToken as Shutdown;
 

@@ -54,6 +54,7 @@ impl Session {
 #[derive(Debug, Default)]
 pub struct SessionTable {
     devices: HashMap<DeviceKey, Vec<Session>>,
+    shut_down: bool,
 }
 
 impl SessionTable {
@@ -76,6 +77,9 @@ impl SessionTable {
         limit: usize,
     ) -> Result<Vec<Waker>, Refused> {
         let shutdown = Refused::Ended(End::Shutdown);
+        if self.shut_down {
+            return Err(shutdown);
+        }
         let sessions = self.devices.get_mut(device).ok_or(shutdown)?;
         let place = sessions.iter().position(|session| session.id == id).ok_or(shutdown)?;
         if let Some(end) = sessions[place].end {
@@ -124,8 +128,9 @@ impl SessionTable {
         }
     }
 
-    /// Ends all sessions, as the replica shuts down; returns whom to wake.
+    /// Ends all sessions, as the replica shuts down, and confirms no more; returns whom to wake.
     pub fn shut_down(&mut self) -> Vec<Waker> {
+        self.shut_down = true;
         self.devices.values_mut().flatten().filter_map(|session| session.end(End::Shutdown)).collect()
     }
 
@@ -230,5 +235,15 @@ mod tests {
             table.close(&device(name), SessionId(id));
         }
         assert!(table.is_empty());
+    }
+
+    #[test]
+    fn a_login_behind_the_shutdown_is_not_confirmed() {
+        let mut table = SessionTable::default();
+        table.open(device("a/d"), SessionId(1), None);
+        table.shut_down();
+        let shutdown = Err(Refused::Ended(End::Shutdown));
+        assert_eq!(table.confirm(&device("a/d"), SessionId(1), 2).map(drop), shutdown);
+        assert_eq!(log_in(&mut table, "a/d", 2, None), shutdown);
     }
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use common::auth::{AuthError, Login, Secret};
+use common::auth::{Login, Secret};
 use common::error::ErrorKind;
 use common::ingest::Telemetry;
-use common::service::{self, Protocol, ServiceError, new_event_id};
-use common::sessions::End;
+use common::service::{self, Protocol, new_event_id};
 use common::subject::Subject;
 use ntex::codec::Decoder;
 use ntex::io::IoBoxed;
@@ -21,16 +20,13 @@ use crate::frame::{self, Opening};
 use crate::packet::{Accept, Connect, Inbound, Outbound, Publish, Version};
 use crate::reply::{Goodbye, Refusal};
 use crate::server::Endpoint;
-use crate::session::{Session, Terms};
+use crate::session::{Agreed, Session};
 use crate::telemetry::telemetry;
 use crate::v3::UNACCEPTABLE_VERSION;
 use crate::wire::Wire;
 
 /// The longest client id, in bytes.
 const MAX_CLIENT_ID_LEN: usize = 256;
-
-/// How long a login may take once CONNECT is there. What is above belongs to the admission of logins.
-const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves one connection to its end.
 pub(crate) async fn serve(endpoint: Arc<Endpoint>, io: IoBoxed) {
@@ -135,7 +131,8 @@ async fn admit(endpoint: &Arc<Endpoint>, io: &IoBoxed, connect: Connect) -> Resu
     let assigned_client_id = connect.client_id.is_empty().then(|| assign_client_id(endpoint));
     let client = assigned_client_id.as_ref().unwrap_or(&connect.client_id).as_str().into();
     let login = login(connect.user.as_deref(), connect.password.as_deref());
-    let login = login.ok_or(Refusal::Failed(AuthError::Denied.kind()))?;
+    let refused = || Refusal::Failed(endpoint.service.refuse_login(Protocol::Mqtt).kind());
+    let login = login.ok_or_else(refused)?;
     let session = log_in(endpoint, io, &login, client).await?;
     Ok(Admitted {
         session,
@@ -184,20 +181,10 @@ async fn log_in(
     });
     let result = tokio::select! {
         biased;
-        result = tokio::time::timeout(
-            LOGIN_TIMEOUT,
-            endpoint.service.log_in(Protocol::Mqtt, login, Some(client)),
-        ) => result.unwrap_or(Err(ServiceError::Login(AuthError::Unavailable))),
+        result = endpoint.service.log_in(Protocol::Mqtt, login, Some(client)) => result,
         () = gone => return Err(Rejection::Gone),
     };
-    // A session that was opened after the shutdown ended all others would not be ended by it.
-    match result {
-        Ok(_) if endpoint.shutdown.is_cancelled() => {
-            Err(Refusal::Failed(ServiceError::Ended(End::Shutdown).kind()).into())
-        }
-        Ok(session) => Ok(session),
-        Err(error) => Err(Refusal::Failed(error.kind()).into()),
-    }
+    result.map_err(|error| Refusal::Failed(error.kind()).into())
 }
 
 /// Sends CONNACK and starts the session.
@@ -217,10 +204,10 @@ fn accept(endpoint: Arc<Endpoint>, io: IoBoxed, mut wire: Wire, admitted: Admitt
     };
     io.encode(Outbound::Accept(answer), &wire).ok()?;
     wire.limit_to(endpoint.max_packet_size);
-    let terms = Terms {
+    let agreed = Agreed {
         silence: Duration::from_millis(1500 * u64::from(keep_alive)),
         window: config.mqtt_max_unacknowledged.min(admitted.receive_maximum).into(),
         will: admitted.will,
     };
-    Some(Box::new(Session::new(endpoint, admitted.session, io, wire, terms)))
+    Some(Box::new(Session::new(endpoint, admitted.session, io, wire, agreed)))
 }

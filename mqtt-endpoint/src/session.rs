@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::BoxFuture;
 use common::ingest::Telemetry;
-use common::service::{self, Connection, ServiceError};
+use common::service::{self, Connection, ServiceError, TelemetryOutcome};
 use common::sessions::End;
 use ntex::io::{IoBoxed, RecvError};
 
@@ -43,7 +43,7 @@ impl From<Goodbye> for Ending {
 }
 
 /// What CONNECT settled.
-pub(crate) struct Terms {
+pub(crate) struct Agreed {
     /// How long the device may be silent: one and a half times the keep-alive.
     pub(crate) silence: Duration,
     /// How many commands may be unacknowledged.
@@ -65,7 +65,7 @@ pub(crate) struct Session {
     signal: Arc<Signal>,
     timer: Timer,
     heard: Instant,
-    terms: Terms,
+    agreed: Agreed,
 }
 
 /// A SUBSCRIBE whose connection is being registered. Nothing more is read meanwhile.
@@ -82,7 +82,7 @@ impl Session {
         device: service::Session,
         io: IoBoxed,
         wire: Wire,
-        terms: Terms,
+        agreed: Agreed,
     ) -> Self {
         let heard = endpoint.service.clock().instant();
         let config = &endpoint.config;
@@ -92,12 +92,12 @@ impl Session {
             commands: None,
             subscribing: None,
             signal: Signal::new(Waker::noop().clone()),
-            timer: Timer::new(heard + terms.silence),
+            timer: Timer::new(heard + agreed.silence),
             endpoint,
             io,
             wire,
             heard,
-            terms,
+            agreed,
         }
     }
 
@@ -155,7 +155,7 @@ impl Session {
         if !self.telemetry.has_room(self.wire.version()) {
             self.heard = now;
         }
-        if self.heard + self.terms.silence <= now {
+        if self.heard + self.agreed.silence <= now {
             return ControlFlow::Break(Goodbye::KeepAliveTimeout.into());
         }
         ControlFlow::Continue(())
@@ -165,13 +165,14 @@ impl Session {
     fn set_timer(&mut self, context: &mut Context<'_>) {
         let commands = self.commands.as_ref().and_then(|commands| commands.next_deadline());
         let due = [self.telemetry.next_retry(), commands].into_iter().flatten();
-        let due = due.fold(self.heard + self.terms.silence, Instant::min);
+        let due = due.fold(self.heard + self.agreed.silence, Instant::min);
         self.timer.set(due, context);
     }
 
     /// Answers the messages that the channel has taken, or not.
     fn answer(&mut self, context: &mut Context<'_>) -> ControlFlow<Ending> {
         while let Poll::Ready((receipt, result)) = self.telemetry.poll_answer(context) {
+            self.device.count(result.into());
             if let Err(kind) = result {
                 match after_failure(self.wire.version(), receipt.qos, kind) {
                     AfterFailure::Acknowledge => {}
@@ -304,7 +305,7 @@ impl Session {
     }
 
     fn window(&self) -> Window {
-        Window { size: self.terms.window, ack_timeout: self.endpoint.config.mqtt_ack_timeout }
+        Window { size: self.agreed.window, ack_timeout: self.endpoint.config.mqtt_ack_timeout }
     }
 
     fn pump_commands(&mut self, context: &mut Context<'_>) -> ControlFlow<Ending> {
@@ -330,6 +331,9 @@ impl Session {
         self.subscribing = None;
         if ending == Ending::Ended(Goodbye::Session(End::Shutdown)) {
             self.drain().await;
+        }
+        for _ in 0..self.telemetry.unanswered() {
+            self.device.count(TelemetryOutcome::Abandoned);
         }
         let will = self.will(ending);
         let Self { endpoint, device, io, wire, .. } = *self;
@@ -368,7 +372,7 @@ impl Session {
             Ending::Disconnected { will } => will,
             Ending::Lost | Ending::Ended(_) => true,
         };
-        let will = self.terms.will.take().filter(|_| wanted)?;
+        let will = self.agreed.will.take().filter(|_| wanted)?;
         let ended = pin!(self.device.ended()).poll(&mut Context::from_waker(Waker::noop()));
         match ended {
             Poll::Ready(End::Revoked) => None,

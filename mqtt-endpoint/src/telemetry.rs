@@ -90,6 +90,11 @@ impl TelemetryFlow {
         self.stalled.is_none() && self.in_flight.len() < limit && self.bytes < MAX_BYTES_IN_FLIGHT
     }
 
+    /// Returns for how many messages the channel has yet to answer.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.in_flight.len() + usize::from(self.stalled.is_some())
+    }
+
     /// Tells whether the channel has yet to answer for messages that it was handed.
     pub(crate) fn awaits_answers(&self) -> bool {
         !self.in_flight.is_empty()
@@ -135,7 +140,7 @@ impl TelemetryFlow {
         context: &mut Context<'_>,
     ) {
         let bytes = telemetry.payload.len();
-        let mut acknowledged: BoxFuture<'static, _> = Box::pin(session.publish(telemetry.clone(), None));
+        let mut acknowledged: BoxFuture<'static, _> = Box::pin(session.offer(telemetry.clone(), None));
         // Polled once, which starts its time limit; afterwards only the oldest is, since answers go out in order.
         let state = match acknowledged.as_mut().poll(context) {
             Poll::Pending => State::Waiting(acknowledged),

@@ -9,7 +9,7 @@ use ntex_mqtt::v3::codec::{
 
 use crate::packet::{self, Inbound, Outbound};
 use crate::reply::Goodbye;
-use crate::wire::{Command, to_bytes};
+use crate::wire::{CommandFields, to_bytes};
 
 /// Translates what a device sent.
 pub(crate) fn inbound(decoded: Decoded) -> Inbound {
@@ -98,7 +98,7 @@ fn connack(return_code: ConnectAckReason) -> Packet {
 }
 
 fn command(publish: &packet::CommandPublish) -> Encoded {
-    let Command { qos, topic, payload, .. } = Command::new(publish);
+    let CommandFields { qos, topic, payload, .. } = CommandFields::new(publish);
     let payload_size = payload.len() as u32;
     let publish = Publish { dup: false, retain: false, qos, topic, packet_id: publish.id, payload_size };
     Encoded::Publish(publish, Some(payload))

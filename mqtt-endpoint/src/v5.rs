@@ -11,7 +11,7 @@ use ntex_mqtt::v5::codec::{
 
 use crate::packet::{self, Inbound, Outbound};
 use crate::reply::{Goodbye, puback};
-use crate::wire::{Command, to_bytes};
+use crate::wire::{CommandFields, to_bytes};
 
 /// The user property that holds a command's name.
 const COMMAND: ByteString = ByteString::from_static("command");
@@ -165,7 +165,7 @@ fn accept(accept: packet::Accept) -> ConnectAck {
 }
 
 fn command(publish: packet::CommandPublish) -> Encoded {
-    let Command { qos, topic, payload, name, id } = Command::new(&publish);
+    let CommandFields { qos, topic, payload, name, id } = CommandFields::new(&publish);
     let properties = PublishProperties {
         message_expiry_interval: Some(publish.expiry),
         content_type: Some(publish.command.content_type.into()),

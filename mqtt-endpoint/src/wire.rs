@@ -88,7 +88,7 @@ impl fmt::Debug for Wire {
 }
 
 /// What the PUBLISH of a command says in either version.
-pub(crate) struct Command {
+pub(crate) struct CommandFields {
     pub(crate) qos: QoS,
     pub(crate) topic: ByteString,
     pub(crate) payload: ntex::util::Bytes,
@@ -96,7 +96,7 @@ pub(crate) struct Command {
     pub(crate) id: ByteString,
 }
 
-impl Command {
+impl CommandFields {
     pub(crate) fn new(publish: &CommandPublish) -> Self {
         let command = &publish.command;
         let (name, id) = (command.name.as_str(), command.id.as_str());

@@ -32,7 +32,8 @@ impl BinaryDeserializer for &Event {
 }
 
 /// Converts to the SDK's own event.
-pub fn to_sdk(event: &Event) -> Result<cloudevents::Event> {
+#[cfg(test)]
+pub(super) fn to_sdk(event: &Event) -> Result<cloudevents::Event> {
     BinaryDeserializer::into_event(event)
 }
 

@@ -12,7 +12,7 @@ use super::error::ServiceError;
 use super::meters::{self, Meters};
 use super::session::Session;
 use super::shards::Shards;
-use crate::auth::{Authenticator, Change, Login};
+use crate::auth::{AuthError, Authenticator, Change, Login};
 use crate::channel::{Channel, EventSink, EventSource, SourceError, Start, Subscription};
 use crate::command::DEFAULT_LIFETIME;
 use crate::connections::{ConnectionTable, Effect};
@@ -27,6 +27,8 @@ pub struct Limits {
     pub max_device_connections: usize,
     /// The longest wait for a command.
     pub max_ttd: Duration,
+    /// How long a login may take, the wait for its turn included.
+    pub login_timeout: Duration,
     /// How long a device waits for the channel's acknowledgement.
     pub publish_timeout: Duration,
     /// How many commands wait for a device that takes them slowly.
@@ -41,6 +43,7 @@ impl Default for Limits {
             max_payload: 256 * 1024,
             max_device_connections: 10,
             max_ttd: Duration::from_secs(60),
+            login_timeout: Duration::from_secs(30),
             publish_timeout: Duration::from_secs(10),
             command_queue: 100,
             command_lifetime: DEFAULT_LIFETIME,
@@ -178,11 +181,23 @@ impl DeviceService {
         login: &Login,
         client: Option<Arc<str>>,
     ) -> Result<Session, ServiceError> {
-        let result = Session::log_in(&self.shared, protocol, login, client).await;
+        let limit = self.shared.limits.login_timeout;
+        let login = Session::log_in(&self.shared, protocol, login, client);
+        let result = match tokio::time::timeout(limit, login).await {
+            Ok(result) => result,
+            Err(_) => Err(ServiceError::LoginTimedOut(limit)),
+        };
         if let Err(error) = &result {
             meters::refused_login(protocol, error.kind());
         }
         result
+    }
+
+    /// Counts a login whose credentials have no usable form, and returns what to answer.
+    pub fn refuse_login(&self, protocol: Protocol) -> ServiceError {
+        let error = ServiceError::from(AuthError::Denied);
+        meters::refused_login(protocol, error.kind());
+        error
     }
 
     /// Ends all sessions and waits, as the replica shuts down.

@@ -20,6 +20,9 @@ pub enum ServiceError {
     /// The channel did not take the event.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// The login was not checked in time.
+    #[error("the login was not checked within {0:?}, try again later (option --login-timeout)")]
+    LoginTimedOut(Duration),
     /// The channel did not answer in time; the event may be in it.
     #[error("the channel did not acknowledge the event within {0:?} (option --publish-timeout)")]
     TimedOut(Duration),
@@ -27,7 +30,7 @@ pub enum ServiceError {
     #[error("the device has {0} connections already (option --max-device-connections)")]
     TooManyConnections(usize),
     /// The session was ended.
-    #[error("the session has ended: {0:?}")]
+    #[error("{}", why_ended(*.0))]
     Ended(End),
 }
 
@@ -38,10 +41,18 @@ impl ServiceError {
             Self::Login(error) => error.kind(),
             Self::Rejected(error) => error.kind(),
             Self::Publish(error) => error.kind(),
-            Self::TimedOut(_) => ErrorKind::Unavailable,
+            Self::LoginTimedOut(_) | Self::TimedOut(_) => ErrorKind::Unavailable,
             Self::TooManyConnections(_) => ErrorKind::Overloaded,
             Self::Ended(End::Revoked | End::TakenOver) => ErrorKind::Unauthenticated,
             Self::Ended(End::Shutdown) => ErrorKind::Unavailable,
         }
+    }
+}
+
+fn why_ended(end: End) -> &'static str {
+    match end {
+        End::TakenOver => "the device connected again with the same client id",
+        End::Revoked => "the device was changed or deleted, log in again",
+        End::Shutdown => "the server shuts down, try again later",
     }
 }

@@ -25,9 +25,53 @@ impl Meters {
     }
 }
 
-/// Counts what became of telemetry: `accepted`, or the kind of the failure.
-pub(super) fn telemetry(protocol: Protocol, result: &'static str) {
+/// What became of a message of telemetry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TelemetryOutcome {
+    /// The channel has it.
+    Accepted,
+    /// The device was told that the channel does not have it, or that this is unknown.
+    Failed(ErrorKind),
+    /// The device left before the channel answered.
+    Abandoned,
+}
+
+impl From<Result<(), ErrorKind>> for TelemetryOutcome {
+    fn from(result: Result<(), ErrorKind>) -> Self {
+        result.map_or_else(Self::Failed, |()| Self::Accepted)
+    }
+}
+
+/// Counts what became of telemetry.
+pub(super) fn telemetry(protocol: Protocol, outcome: TelemetryOutcome) {
+    let result = match outcome {
+        TelemetryOutcome::Accepted => "accepted",
+        TelemetryOutcome::Failed(kind) => kind.as_str(),
+        TelemetryOutcome::Abandoned => "abandoned",
+    };
     counter!("drogue_telemetry_total", "protocol" => protocol.as_str(), "result" => result).increment(1);
+}
+
+/// Counts a message as abandoned, unless it is told before it is dropped what became of it.
+pub(super) struct Counting {
+    protocol: Protocol,
+    outcome: TelemetryOutcome,
+}
+
+impl Counting {
+    pub(super) fn new(protocol: Protocol) -> Self {
+        Self { protocol, outcome: TelemetryOutcome::Abandoned }
+    }
+
+    pub(super) fn finish(mut self, outcome: TelemetryOutcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        telemetry(self.protocol, self.outcome);
+    }
 }
 
 /// Counts a login that was refused.

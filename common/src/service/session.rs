@@ -7,7 +7,8 @@ use std::task::Waker;
 use super::connection::{Connection, Delivery};
 use super::devices::{Protocol, Shared};
 use super::error::ServiceError;
-use super::{meters, new_event_id};
+use super::meters::{self, Counting, TelemetryOutcome};
+use super::new_event_id;
 use crate::BoxFuture;
 use crate::auth::{AuthError, Login};
 use crate::channel::Channel;
@@ -53,7 +54,7 @@ impl Session {
         &self.device
     }
 
-    /// Publishes telemetry; the future resolves once the channel has persisted it.
+    /// Publishes telemetry, and counts what became of it; the future resolves once the channel has persisted it.
     ///
     /// Events take their place in the order when this is called. `ttd` is the wait that was granted.
     pub fn publish(
@@ -61,21 +62,35 @@ impl Session {
         telemetry: Telemetry,
         ttd: Option<Ttd>,
     ) -> impl Future<Output = Result<(), ServiceError>> + Send + use<> {
-        let protocol = self.protocol;
+        let counting = Counting::new(self.protocol);
+        let offered = self.offer(telemetry, ttd);
+        async move {
+            let result = offered.await;
+            counting.finish(result.as_ref().map(drop).map_err(ServiceError::kind).into());
+            result
+        }
+    }
+
+    /// Publishes telemetry like [`Session::publish`], uncounted: for an endpoint that tries again and says at the end,
+    /// by [`Session::count`], what became of it.
+    pub fn offer(
+        &self,
+        telemetry: Telemetry,
+        ttd: Option<Ttd>,
+    ) -> impl Future<Output = Result<(), ServiceError>> + Send + use<> {
         let taken = self.begin_publish(telemetry, ttd);
         let limit = self.shared.limits.publish_timeout;
         async move {
-            let result = match taken {
-                Ok(acknowledged) => match tokio::time::timeout(limit, acknowledged).await {
-                    Ok(result) => result.map_err(Into::into),
-                    Err(_) => Err(ServiceError::TimedOut(limit)),
-                },
-                Err(error) => Err(error),
-            };
-            let counted = result.as_ref().map_or_else(|error| error.kind().as_str(), |()| "accepted");
-            meters::telemetry(protocol, counted);
-            result
+            match tokio::time::timeout(limit, taken?).await {
+                Ok(result) => result.map_err(Into::into),
+                Err(_) => Err(ServiceError::TimedOut(limit)),
+            }
         }
+    }
+
+    /// Counts what became of telemetry that did not go through [`Session::publish`].
+    pub fn count(&self, outcome: TelemetryOutcome) {
+        meters::telemetry(self.protocol, outcome);
     }
 
     /// Publishes telemetry and waits for a command until `ttd` has passed, the wait being registered first.
@@ -97,6 +112,8 @@ impl Session {
     }
 
     /// Registers a connection, by which commands come from now on.
+    ///
+    /// It may have to wait: a channel that decides the order of connections must have acknowledged this one.
     ///
     /// # Errors
     /// Fails if the device has too many connections.

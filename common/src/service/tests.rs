@@ -306,3 +306,30 @@ async fn promise_4_readiness_follows_the_command_subscription() {
     fixture.channel.resume();
     assert!(fixture.service.is_live());
 }
+
+#[tokio::test]
+async fn each_message_is_counted_once_by_what_became_of_it() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let counts = recorder.handle();
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let fixture = Fixture::new(Limits { max_payload: 10, ..Limits::default() }).await;
+    let session = fixture.log_in().await.unwrap();
+
+    session.publish(telemetry(), None).await.unwrap();
+    fixture.channel.fail_next(PublishError::Overloaded);
+    session.publish(telemetry(), None).await.unwrap_err();
+    let long = Telemetry { payload: Bytes::from_static(b"12345678901"), ..telemetry() };
+    session.publish(long, None).await.unwrap_err();
+    // The device leaves; then one is tried twice, and counted by its endpoint.
+    drop(session.publish(telemetry(), None));
+    fixture.channel.fail_next(PublishError::Overloaded);
+    session.offer(telemetry(), None).await.unwrap_err();
+    let result = session.offer(telemetry(), None).await;
+    session.count(result.map_err(|error| error.kind()).into());
+
+    let counts = counts.render();
+    for (result, expected) in [("accepted", 2), ("overloaded", 1), ("too-large", 1), ("abandoned", 1)] {
+        let line = format!("drogue_telemetry_total{{protocol=\"http\",result=\"{result}\"}} {expected}\n");
+        assert!(counts.contains(&line), "{line}{counts}");
+    }
+}

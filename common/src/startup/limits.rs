@@ -40,6 +40,16 @@ pub struct LimitOptions {
     )]
     pub max_connections: usize,
 
+    /// How long the check of a device's login may take, before it is told to try again.
+    #[arg(
+        long,
+        env = "DROGUE_LOGIN_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "30s",
+        value_parser = parse_duration
+    )]
+    pub login_timeout: Duration,
+
     /// How long a device waits for the channel to acknowledge its telemetry before it is told to try again.
     #[arg(
         long,
@@ -82,6 +92,7 @@ impl LimitOptions {
             max_payload: self.max_payload,
             max_device_connections: self.max_device_connections,
             max_ttd: self.max_ttd,
+            login_timeout: self.login_timeout,
             publish_timeout: self.publish_timeout,
             command_queue: self.command_queue,
             command_lifetime: self.command_lifetime,
