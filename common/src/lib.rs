@@ -8,7 +8,7 @@
 //! hands it to an [`channel::EventSink`]. A command comes from an [`channel::EventSource`], is looked up by its key in
 //! the [`connections::ConnectionTable`], and leaves through the endpoint that holds the connection.
 //!
-//! Invariants: a value of a type in [`id`] or [`subject`] is well formed; only a `main` names an adapter.
+//! Invariants: a value of a type in [`id`] or [`subject`] is well formed; only `startup`, a `main` and tests name an adapter.
 
 pub mod auth;
 pub mod channel;
