@@ -13,6 +13,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use common::device::DeviceSpec;
 use common::id::AppId;
 use common::registry::Scope;
+use common::web::refuse_encoded;
 
 use self::answer::Answer;
 use self::lines::{Line, Lines, MAX_LINE};
@@ -36,6 +37,7 @@ pub(crate) async fn import(
     access.permit(&application, Scope::Registry)?;
     Query::parse(&request, &[])?;
     check_content_type(&request)?;
+    refuse_encoded(request.headers())?;
     api.backends.registry.application(&application).await?;
     let mut import = Import { api: &api, access, application, waiting: Vec::new(), answers: Vec::new() };
     let is_whole = import.read(Lines::new(payload, api.body_timeout)).await;

@@ -12,7 +12,7 @@ use common::error::ErrorKind;
 use common::id::{AppId, DeviceKey, InvalidId};
 use common::ingest::Rejected;
 use common::registry::{RegistryError, Scope};
-use common::web::{Challenge, Problem};
+use common::web::{BodyError, Challenge, Problem};
 
 /// Says why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +41,8 @@ pub(crate) enum ApiError {
     Json(String),
     #[error("devices in bulk come as application/x-ndjson, one JSON object a line")]
     NotNdjson,
-    #[error("{0}")]
-    Body(Problem),
+    #[error(transparent)]
+    Body(#[from] BodyError),
     #[error(transparent)]
     Rejected(#[from] Rejected),
     #[error(transparent)]
@@ -67,12 +67,6 @@ impl From<AuthError> for ApiError {
     }
 }
 
-impl From<Problem> for ApiError {
-    fn from(problem: Problem) -> Self {
-        Self::Body(problem)
-    }
-}
-
 impl ApiError {
     /// Returns the kind of the failure.
     pub(crate) fn kind(&self) -> ErrorKind {
@@ -84,10 +78,7 @@ impl ApiError {
             Self::Id(_) | Self::Query(_) | Self::Header(_) | Self::Json(_) | Self::NotNdjson => {
                 ErrorKind::Invalid
             }
-            Self::Body(problem) if problem.status_code() == StatusCode::PAYLOAD_TOO_LARGE => {
-                ErrorKind::TooLarge
-            }
-            Self::Body(_) => ErrorKind::Invalid,
+            Self::Body(error) => error.kind(),
             Self::Rejected(error) => error.kind(),
             Self::Registry(error) => error.kind(),
             Self::Publish(error) => error.kind(),
@@ -107,6 +98,9 @@ impl ApiError {
     }
 
     fn problem(&self) -> Problem {
+        if let Self::Body(error) = self {
+            return error.clone().into();
+        }
         match self.special_status() {
             Some(status) => Problem::with_status(status, self.to_string()),
             None => Problem::new(self.kind(), self.to_string()).challenge(Challenge::Bearer),
@@ -116,14 +110,10 @@ impl ApiError {
 
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
-        if let Self::Body(problem) = self { problem.status_code() } else { self.problem().status_code() }
+        self.problem().status_code()
     }
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
-        if let Self::Body(problem) = self {
-            problem.error_response()
-        } else {
-            self.problem().error_response()
-        }
+        self.problem().error_response()
     }
 }

@@ -20,7 +20,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use body::read_body;
+pub use body::{BodyError, read_body, refuse_encoded};
 pub use guard::is_gone;
 pub use problem::{Challenge, PROBLEM_JSON, Problem};
 pub use server::{WebConfig, WebError, serve};

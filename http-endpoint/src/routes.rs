@@ -75,7 +75,6 @@ fn telemetry_path(request: &HttpRequest) -> Result<&str, Problem> {
 /// Reads what a request's head says of its telemetry.
 fn read_head(path: &str, headers: &HeaderMap) -> Result<Telemetry, Problem> {
     let subject = Subject::from_path(path).map_err(Rejected::from).map_err(reply::rejected)?;
-    refuse_encoded(headers)?;
     let content_type = match single(headers, &header::CONTENT_TYPE) {
         Field::Absent => None,
         Field::Text(text) => Some(text.to_owned()),
@@ -86,17 +85,6 @@ fn read_head(path: &str, headers: &HeaderMap) -> Result<Telemetry, Problem> {
         Field::Absent | Field::Unusable => None,
     };
     Ok(Telemetry { subject, content_type, traceparent, payload: web::Bytes::new() })
-}
-
-/// Refuses a body whose coding an event could not tell.
-fn refuse_encoded(headers: &HeaderMap) -> Result<(), Problem> {
-    let mut codings = headers.get_all(header::CONTENT_ENCODING);
-    if codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Ok(());
-    }
-    let detail = "content-encoding is not supported: send the payload as it is";
-    let problem = Problem::with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail);
-    Err(problem.header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity")))
 }
 
 /// A header that may be given once.

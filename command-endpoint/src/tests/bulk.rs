@@ -118,3 +118,11 @@ async fn an_import_ends_with_its_token() {
     assert_eq!((lines.len(), &lines[199]["status"], &lines[200]["status"]), (201, &201.into(), &401.into()));
     fixture.get(&format!("{DEVICES}/d200"), OPERATOR).await.problem(404);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_in_a_coding_are_refused() {
+    let fixture = Fixture::start(&MemoryChannel::new()).await;
+    let token = fixture.token("app", &[Scope::Registry]).await;
+    let request = fixture.request(Method::POST, DEVICES, &token).header("content-encoding", "gzip");
+    answer(request.header("content-type", "application/x-ndjson").body("x")).await.problem(415);
+}

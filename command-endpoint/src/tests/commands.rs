@@ -159,3 +159,17 @@ async fn a_content_type_that_cannot_be_carried_is_refused() {
     let twice = request.header("content-type", "a/b").header("content-type", "c/d");
     assert!(answer(twice).await.problem(400).contains("content-type"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_in_a_coding_is_refused() {
+    let (fixture, channel, token) = start().await;
+    let send = |coding| {
+        let request = fixture.request(Method::POST, PATH, &token).header("content-encoding", coding);
+        answer(request.body("x"))
+    };
+    let refused = send("gzip").await;
+    assert_eq!(refused.headers["accept-encoding"], "identity");
+    assert!(refused.problem(415).contains("content-encoding"));
+    assert!(channel.events(Channel::Commands).is_empty());
+    assert_eq!(send("identity").await.status, 202);
+}

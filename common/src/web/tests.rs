@@ -82,7 +82,7 @@ impl TestServer {
 }
 
 async fn echo(request: HttpRequest, mut payload: Payload) -> Result<Bytes, Problem> {
-    read_body(request.headers(), &mut payload, LIMIT, SHORT).await
+    Ok(read_body(request.headers(), &mut payload, LIMIT, SHORT).await?)
 }
 
 async fn wait(waiting: Data<Waiting>) -> HttpResponse {
