@@ -7,10 +7,10 @@ use actix_web::http::header::AUTHORIZATION;
 use common::auth::Secret;
 use common::id::AppId;
 use common::registry::{Grant, Registry, Scope};
+use common::web::single_header;
 
 use crate::Api;
 use crate::reply::ApiError;
-use crate::request::header_text;
 
 /// What the bearer of a request's token may do.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(crate) struct Access {
 impl Access {
     /// Finds out what the bearer of the request's token may do.
     pub(crate) async fn of(request: &HttpRequest, api: &Api) -> Result<Self, ApiError> {
-        let header = header_text(request, &AUTHORIZATION).map_err(|_| ApiError::NoToken)?;
+        let header = single_header(request.headers(), &AUTHORIZATION).map_err(|_| ApiError::NoToken)?;
         let token = Secret::new(header.and_then(bearer).ok_or(ApiError::NoToken)?);
         let registry = api.backends.registry.clone();
         let grant = registry.grant(&token).await?;

@@ -9,9 +9,8 @@ use serde::Serialize;
 use crate::Api;
 use crate::access::Access;
 use crate::devices::put_status;
-use crate::query::Query;
 use crate::reply::ApiError;
-use crate::request::{read_json, segment};
+use crate::request::{query, read_json, segment};
 
 #[derive(Debug, Serialize)]
 struct List {
@@ -21,7 +20,7 @@ struct List {
 /// Lists the applications that the bearer may know of.
 pub(crate) async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, ApiError> {
     let access = Access::of(&request, &api).await?;
-    Query::parse(&request, &[])?;
+    query(&request, &[])?;
     let registry = &api.backends.registry;
     let items = match access.grant() {
         Grant::Operator => registry.applications().await?,
@@ -65,6 +64,6 @@ pub(crate) async fn delete(request: HttpRequest, api: Data<Api>) -> Result<HttpR
 /// Returns the application of the path.
 fn named(request: &HttpRequest) -> Result<AppId, ApiError> {
     let application = AppId::from_segment(segment(request, "app"))?;
-    Query::parse(request, &[])?;
+    query(request, &[])?;
     Ok(application)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::{self, HeaderName};
+use actix_web::http::header;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use common::channel::Channel;
@@ -13,22 +13,19 @@ use common::ingest::Rejected;
 use common::registry::Scope;
 use common::service::new_event_id;
 use common::time::parse_duration;
-use common::web::read_body;
+use common::web::{Query, TRACEPARENT, read_body, single_header};
 use metrics::counter;
 use serde_json::json;
 
 use crate::Api;
 use crate::access::Access;
-use crate::query::Query;
 use crate::reply::ApiError;
-use crate::request::{header_text, segment};
+use crate::request::{query, segment};
 
 /// The shortest time that a command may be given to live.
 const MIN_TTL: Duration = Duration::from_secs(1);
 /// The longest.
 const MAX_TTL: Duration = Duration::from_secs(30 * 86_400);
-
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Accepts a command: 202 when the channel has persisted it.
 pub(crate) async fn submit(
@@ -57,9 +54,9 @@ async fn accept(request: &HttpRequest, payload: &mut Payload, api: &Api) -> Resu
     access.permit(&application, Scope::Command)?;
     let device = DeviceId::from_segment(segment(request, "device"))?;
     let name = CommandName::from_segment(segment(request, "name"))?;
-    let lifetime = ttl(&Query::parse(request, &["ttl"])?)?;
+    let lifetime = ttl(&query(request, &["ttl"])?)?;
     let content_type = content_type(request)?;
-    let traceparent = header_text(request, &TRACEPARENT).unwrap_or_default();
+    let traceparent = single_header(request.headers(), &TRACEPARENT).unwrap_or_default();
     let device = DeviceKey::new(&application, &device);
     let backends = &api.backends;
     if !backends.registry.device_exists(&device).await? {
@@ -87,13 +84,13 @@ fn ttl(query: &Query) -> Result<Option<Duration>, ApiError> {
     let Some(text) = query.one("ttl")? else { return Ok(None) };
     match parse_duration(text) {
         Ok(ttl) if (MIN_TTL..=MAX_TTL).contains(&ttl) => Ok(Some(ttl)),
-        Ok(_) => Err(ApiError::Query("ttl is 1s at least and 30d at most".to_owned())),
-        Err(error) => Err(ApiError::Query(format!("ttl: {error}"))),
+        Ok(_) => Err(ApiError::Parameter("ttl is 1s at least and 30d at most".to_owned())),
+        Err(error) => Err(ApiError::Parameter(format!("ttl: {error}"))),
     }
 }
 
 fn content_type(request: &HttpRequest) -> Result<String, ApiError> {
-    match header_text(request, &header::CONTENT_TYPE)? {
+    match single_header(request.headers(), &header::CONTENT_TYPE)? {
         None => Ok(OCTET_STREAM.to_owned()),
         Some(text) if is_content_type(text) => Ok(text.to_owned()),
         Some(_) => Err(ApiError::Rejected(Rejected::ContentType)),

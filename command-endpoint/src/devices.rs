@@ -12,9 +12,8 @@ use serde::Serialize;
 
 use crate::Api;
 use crate::access::Access;
-use crate::query::Query;
 use crate::reply::ApiError;
-use crate::request::{read_json, segment};
+use crate::request::{query, read_json, segment};
 
 /// Devices of a list, if nothing else is asked for.
 const DEFAULT_LIMIT: usize = 100;
@@ -42,11 +41,11 @@ struct Page {
 /// Lists devices in the order of their names.
 pub(crate) async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, ApiError> {
     let application = permitted(&request, &api).await?;
-    let query = Query::parse(&request, &["limit", "after"])?;
+    let query = query(&request, &["limit", "after"])?;
     let limit = match query.one("limit")?.map(str::parse) {
         None => DEFAULT_LIMIT,
         Some(Ok(limit)) if (1..=MAX_LIMIT).contains(&limit) => limit,
-        Some(_) => return Err(ApiError::Query(format!("limit is a number from 1 to {MAX_LIMIT}"))),
+        Some(_) => return Err(ApiError::Parameter(format!("limit is a number from 1 to {MAX_LIMIT}"))),
     };
     let after: Option<DeviceId> = query.one("after")?.map(str::parse).transpose()?;
     // One more tells whether there is more.
@@ -110,6 +109,6 @@ async fn permitted(request: &HttpRequest, api: &Api) -> Result<AppId, ApiError> 
 async fn named(request: &HttpRequest, api: &Api) -> Result<DeviceKey, ApiError> {
     let application = permitted(request, api).await?;
     let device = DeviceId::from_segment(segment(request, "device"))?;
-    Query::parse(request, &[])?;
+    query(request, &[])?;
     Ok(DeviceKey::new(&application, &device))
 }

@@ -24,15 +24,15 @@ use actix_web::{HttpRequest, HttpResponse};
 use common::channel::{Channel, Cursor, Start};
 use common::id::{AppId, DeviceId};
 use common::registry::Scope;
+use common::web::{Query, single_header};
 use futures_util::stream::unfold;
 
 use self::filter::Filter;
 use self::stream::EventStream;
 use crate::Api;
 use crate::access::Access;
-use crate::query::Query;
 use crate::reply::ApiError;
-use crate::request::{header_text, segment};
+use crate::request::{query, segment};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
@@ -41,7 +41,7 @@ pub(crate) async fn follow(request: HttpRequest, api: Data<Api>) -> Result<HttpR
     let access = Access::of(&request, &api).await?;
     let application = AppId::from_segment(segment(&request, "app"))?;
     access.permit(&application, Scope::Events)?;
-    let query = Query::parse(&request, &["from", "channel", "device"])?;
+    let query = query(&request, &["from", "channel", "device"])?;
     let filter = filter(&application, &query)?;
     let start = start(&request, &query)?;
     api.backends.registry.application(&application).await?;
@@ -64,7 +64,7 @@ fn filter(application: &AppId, query: &Query) -> Result<Filter, ApiError> {
     let channel = |name: &str| {
         Channel::from_name(name).ok_or_else(|| {
             let known = Channel::ALL.map(Channel::as_str).join("', '");
-            ApiError::Query(format!("there is no channel '{name}'; known are '{known}'"))
+            ApiError::Parameter(format!("there is no channel '{name}'; known are '{known}'"))
         })
     };
     let mut channels = query.all("channel").map(channel).collect::<Result<Vec<_>, _>>()?;
@@ -79,9 +79,9 @@ fn start(request: &HttpRequest, query: &Query) -> Result<Start, ApiError> {
     let from = match query.one("from")? {
         None | Some("latest") => Start::Latest,
         Some("earliest") => Start::Earliest,
-        Some(_) => return Err(ApiError::Query("from is 'latest' or 'earliest'".to_owned())),
+        Some(_) => return Err(ApiError::Parameter("from is 'latest' or 'earliest'".to_owned())),
     };
-    Ok(match header_text(request, &LAST_EVENT_ID)? {
+    Ok(match single_header(request.headers(), &LAST_EVENT_ID)? {
         None | Some("") => from,
         Some(position) => Start::After(Cursor(position.to_owned())),
     })

@@ -13,15 +13,14 @@ use actix_web::{HttpRequest, HttpResponse};
 use common::device::DeviceSpec;
 use common::id::AppId;
 use common::registry::Scope;
-use common::web::refuse_encoded;
+use common::web::{refuse_encoded, single_header};
 
 use self::answer::Answer;
 use self::lines::{Line, Lines, MAX_LINE};
 use crate::Api;
 use crate::access::Access;
-use crate::query::Query;
 use crate::reply::ApiError;
-use crate::request::{header_text, segment};
+use crate::request::{query, segment};
 
 /// Devices that are written together.
 const BATCH: usize = 200;
@@ -35,7 +34,7 @@ pub(crate) async fn import(
     let access = Access::of(&request, &api).await?;
     let application = AppId::from_segment(segment(&request, "app"))?;
     access.permit(&application, Scope::Registry)?;
-    Query::parse(&request, &[])?;
+    query(&request, &[])?;
     check_content_type(&request)?;
     refuse_encoded(request.headers())?;
     api.backends.registry.application(&application).await?;
@@ -52,7 +51,7 @@ pub(crate) async fn import(
 }
 
 fn check_content_type(request: &HttpRequest) -> Result<(), ApiError> {
-    let essence = header_text(request, &header::CONTENT_TYPE)?
+    let essence = single_header(request.headers(), &header::CONTENT_TYPE)?
         .map(|text| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
     if essence.as_deref() == Some("application/x-ndjson") { Ok(()) } else { Err(ApiError::NotNdjson) }
 }

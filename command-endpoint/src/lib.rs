@@ -1,8 +1,8 @@
 //! The application interface: commands to devices, the stream of their events, and the registry.
 //!
-//! The way of a request: [`run`] serves the routes; a handler asks `access` what the bearer of the token may do,
-//! reads path and parameters (`request`, `query`), and then talks to the channel or to the registry. Whatever fails
-//! rises as one `ApiError`, which `reply` makes a problem.
+//! The way of a request: [`run`] serves the routes; a handler asks `access` what the bearer of the token may do, reads
+//! path, headers and parameters (`request` and [`common::web`]), and then talks to the channel or to the registry.
+//! Whatever fails rises as one `ApiError`, which `reply` makes a problem.
 //!
 //! Invariants: the token is looked at before anything else; the application is the path's, and nothing is read or
 //! written beyond it; without a right to an application its existence is not told; a command is accepted when the
@@ -15,7 +15,6 @@ mod config;
 mod devices;
 mod events;
 mod import;
-mod query;
 mod reply;
 mod request;
 #[cfg(test)]

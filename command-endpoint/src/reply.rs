@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::HeaderName;
 use actix_web::{HttpResponse, ResponseError};
 use common::auth::AuthError;
 use common::channel::{PublishError, SourceError};
@@ -12,7 +11,7 @@ use common::error::ErrorKind;
 use common::id::{AppId, DeviceKey, InvalidId};
 use common::ingest::Rejected;
 use common::registry::{RegistryError, Scope};
-use common::web::{BodyError, Challenge, Problem};
+use common::web::{BodyError, Challenge, HeaderError, Problem, QueryError};
 
 /// Says why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -33,10 +32,12 @@ pub(crate) enum ApiError {
     NoDevice(DeviceKey),
     #[error(transparent)]
     Id(#[from] InvalidId),
+    #[error(transparent)]
+    Query(#[from] QueryError),
     #[error("{0}")]
-    Query(String),
-    #[error("the header '{0}' must be there once at most, and be printable ASCII")]
-    Header(HeaderName),
+    Parameter(String),
+    #[error(transparent)]
+    Header(#[from] HeaderError),
     #[error("the body is not as expected: {0}")]
     Json(String),
     #[error("devices in bulk come as application/x-ndjson, one JSON object a line")]
@@ -75,9 +76,9 @@ impl ApiError {
             Self::Unchecked(kind) => *kind,
             Self::NoScope(_) | Self::OperatorOnly => ErrorKind::Forbidden,
             Self::NoApplication(_) | Self::NoDevice(_) => ErrorKind::NotFound,
-            Self::Id(_) | Self::Query(_) | Self::Header(_) | Self::Json(_) | Self::NotNdjson => {
-                ErrorKind::Invalid
-            }
+            Self::Id(_) | Self::Parameter(_) | Self::Json(_) | Self::NotNdjson => ErrorKind::Invalid,
+            Self::Query(error) => error.kind(),
+            Self::Header(error) => error.kind(),
             Self::Body(error) => error.kind(),
             Self::Rejected(error) => error.kind(),
             Self::Registry(error) => error.kind(),

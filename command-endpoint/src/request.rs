@@ -1,9 +1,8 @@
-//! Reading requests: segments of the path, headers, JSON.
+//! Reading requests: segments of the path, parameters, JSON.
 
 use actix_web::HttpRequest;
-use actix_web::http::header::HeaderName;
 use actix_web::web::Payload;
-use common::web::read_body;
+use common::web::{Query, QueryError, read_body};
 use serde::de::DeserializeOwned;
 
 use crate::Api;
@@ -16,17 +15,9 @@ pub(crate) fn segment<'a>(request: &'a HttpRequest, name: &str) -> &'a str {
     request.match_info().query(name)
 }
 
-/// Returns a header that may be there once.
-pub(crate) fn header_text<'a>(
-    request: &'a HttpRequest,
-    name: &HeaderName,
-) -> Result<Option<&'a str>, ApiError> {
-    let mut values = request.headers().get_all(name);
-    match (values.next(), values.next()) {
-        (_, Some(_)) => Err(ApiError::Header(name.clone())),
-        (Some(value), None) => value.to_str().map(Some).map_err(|_| ApiError::Header(name.clone())),
-        (None, None) => Ok(None),
-    }
+/// Reads the parameters of a request that knows those named `known`.
+pub(crate) fn query(request: &HttpRequest, known: &'static [&'static str]) -> Result<Query, QueryError> {
+    Query::parse(request.query_string(), known)
 }
 
 /// Reads a body of JSON; an empty one is an object without members.

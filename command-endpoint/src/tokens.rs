@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Api;
 use crate::access::Access;
-use crate::query::Query;
 use crate::reply::ApiError;
-use crate::request::{read_json, segment};
+use crate::request::{query, read_json, segment};
 
 /// A token as it is asked for.
 #[derive(Debug, Deserialize)]
@@ -78,6 +77,6 @@ async fn permitted(request: &HttpRequest, api: &Api) -> Result<(Access, AppId), 
     let access = Access::of(request, api).await?;
     let application = AppId::from_segment(segment(request, "app"))?;
     access.permit(&application, Scope::Registry)?;
-    Query::parse(request, &[])?;
+    query(request, &[])?;
     Ok((access, application))
 }

@@ -1,7 +1,7 @@
 //! What the HTTP servers share: limits on connections, TLS, problems, the admin server.
 //!
-//! A server is a function that registers routes ([`serve`]); its handlers answer a [`Problem`] where they fail and read
-//! bodies with [`read_body`]. What is the same for every server is here: where it listens, how long each stage of a
+//! A server is a function that registers routes ([`serve`]); its handlers answer a [`Problem`] where they fail, and read
+//! bodies with [`read_body`], headers with [`single_header`], parameters with [`Query`]. What is the same for every server is here: where it listens, how long each stage of a
 //! connection may take, what becomes of it at shutdown, and the form of errors.
 //!
 //! HTTP/1.1 only. A connection passes these stages, each with a time limit in [`WebConfig`]: TLS handshake, request
@@ -15,6 +15,7 @@ mod body;
 mod front;
 mod guard;
 mod problem;
+mod request;
 mod server;
 mod stream;
 #[cfg(test)]
@@ -23,4 +24,5 @@ mod tests;
 pub use body::{BodyError, read_body, refuse_encoded};
 pub use guard::is_gone;
 pub use problem::{Challenge, PROBLEM_JSON, Problem};
+pub use request::{HeaderError, Query, QueryError, TRACEPARENT, single_header};
 pub use server::{WebConfig, WebError, serve};

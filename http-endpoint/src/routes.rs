@@ -2,21 +2,20 @@
 
 use std::time::Duration;
 
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::http::{Method, StatusCode};
-use actix_web::web::{self, Data, Payload, Query, ServiceConfig};
+use actix_web::web::{self, Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use common::error::ErrorKind;
 use common::ingest::{Rejected, Telemetry, Ttd};
 use common::service::{DeviceService, Protocol, ServiceError};
 use common::subject::Subject;
-use common::web::{Problem, is_gone, read_body};
+use common::web::{Problem, Query, TRACEPARENT, is_gone, read_body, single_header};
 
 use crate::credentials;
 use crate::reply;
 
 const PREFIX: &str = "/v1/";
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What the handlers of all workers share.
 #[derive(Debug)]
@@ -75,32 +74,10 @@ fn telemetry_path(request: &HttpRequest) -> Result<&str, Problem> {
 /// Reads what a request's head says of its telemetry.
 fn read_head(path: &str, headers: &HeaderMap) -> Result<Telemetry, Problem> {
     let subject = Subject::from_path(path).map_err(Rejected::from).map_err(reply::rejected)?;
-    let content_type = match single(headers, &header::CONTENT_TYPE) {
-        Field::Absent => None,
-        Field::Text(text) => Some(text.to_owned()),
-        Field::Unusable => return Err(reply::rejected(Rejected::ContentType)),
-    };
-    let traceparent = match single(headers, &TRACEPARENT) {
-        Field::Text(text) => Some(text.to_owned()),
-        Field::Absent | Field::Unusable => None,
-    };
+    let content_type = single_header(headers, &header::CONTENT_TYPE)?.map(str::to_owned);
+    // Tracing is no reason to refuse telemetry: one that cannot be used is as good as none.
+    let traceparent = single_header(headers, &TRACEPARENT).unwrap_or_default().map(str::to_owned);
     Ok(Telemetry { subject, content_type, traceparent, payload: web::Bytes::new() })
-}
-
-/// A header that may be given once.
-enum Field<'a> {
-    Absent,
-    Text(&'a str),
-    Unusable,
-}
-
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Field<'a> {
-    let mut values = headers.get_all(name);
-    match (values.next().map(HeaderValue::to_str), values.next()) {
-        (None, _) => Field::Absent,
-        (Some(Ok(text)), None) => Field::Text(text),
-        (Some(_), _) => Field::Unusable,
-    }
 }
 
 /// How long a device waits for a command.
@@ -113,21 +90,8 @@ struct Wait {
 
 impl Wait {
     fn of(query: &str, maximum: Duration) -> Result<Self, Problem> {
-        let mut asked = None;
-        if !query.is_empty() {
-            let parameters = Query::<Vec<(String, String)>>::from_query(query)
-                .map_err(|_| Problem::new(ErrorKind::Invalid, "the query is malformed"))?;
-            for (name, value) in parameters.into_inner() {
-                if name != "ttd" {
-                    let detail = format!("the query parameter {name:?} is not known here, only 'ttd' is");
-                    return Err(Problem::new(ErrorKind::Invalid, detail));
-                }
-                if asked.replace(value).is_some() {
-                    return Err(Problem::new(ErrorKind::Invalid, "ttd is given more than once"));
-                }
-            }
-        }
-        let asked = asked.as_deref().map_or(Ok(None), Ttd::parse).map_err(reply::rejected)?;
+        let query = Query::parse(query, &["ttd"])?;
+        let asked = query.one("ttd")?.map_or(Ok(None), Ttd::parse).map_err(reply::rejected)?;
         let granted = asked.map(|ttd| ttd.at_most(maximum)).filter(|ttd| !ttd.duration().is_zero());
         let seconds = || granted.map_or_else(|| "0".to_owned(), |ttd| ttd.to_string());
         Ok(Self { granted, instead: (asked != granted).then(seconds) })
@@ -170,6 +134,6 @@ mod tests {
             assert_eq!(wait(query, MAXIMUM), None, "{query}");
         }
         let problem = Wait::of("ttd=1&wait=2", MAXIMUM).unwrap_err();
-        assert!(problem.to_string().contains(r#""wait""#), "{problem}");
+        assert!(problem.to_string().contains("'wait'"), "{problem}");
     }
 }
