@@ -8,6 +8,10 @@ use tracing_subscriber::filter::{FilterFn, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
+/// Strangers can make `actix_http::h1` log an error with each request that they break off or malform, as often as they
+/// like; none of its lines asks an operator to do anything.
+const DEFAULT_FILTER: &str = "info,actix_server=warn,actix_http::h1=off";
+
 /// What is logged.
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
@@ -16,8 +20,9 @@ pub struct LogOptions {
     /// What is logged on standard error: a level, or levels of parts, as 'info,common=debug'.
     ///
     /// Levels are error, warn, info, debug, trace and off. Nothing secret is logged at any level; what libraries say
-    /// below info is not, because they do not promise that.
-    #[arg(long = "log", env = "DROGUE_LOG", value_name = "FILTER", default_value = "info,actix_server=warn")]
+    /// below info is not, because they do not promise that. The default leaves 'actix_http::h1' out, which says an error
+    /// for every malformed request: strangers could fill a disk with these.
+    #[arg(long = "log", env = "DROGUE_LOG", value_name = "FILTER", default_value = DEFAULT_FILTER)]
     pub filter: Targets,
 }
 
@@ -59,5 +64,14 @@ mod tests {
         assert!(is_ours("server"));
         assert!(!is_ours("actix_http::h1::dispatcher"));
         assert!(!is_ours("common_crypto"));
+    }
+
+    #[test]
+    fn what_strangers_can_repeat_at_will_is_not_logged_by_default() {
+        let filter: Targets = DEFAULT_FILTER.parse().unwrap();
+        assert!(!filter.would_enable("actix_http::h1::dispatcher", &Level::ERROR));
+        assert!(!filter.would_enable("actix_http::h1::decoder", &Level::ERROR));
+        assert!(filter.would_enable("actix_http::service", &Level::ERROR));
+        assert!(filter.would_enable("common::service", &Level::INFO));
     }
 }
