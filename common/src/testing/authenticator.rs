@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::BoxFuture;
 use crate::auth::{AuthError, Authenticator, Change, ChangeObserver, Login};
-use crate::id::{AppId, DeviceKey};
+use crate::id::DeviceKey;
 
 /// Knows the devices that it was told of. Clones share one state.
 #[derive(Clone, Default)]
@@ -39,12 +39,6 @@ impl StaticAuthenticator {
     pub fn remove(&self, device: &DeviceKey) {
         self.lock().passwords.remove(device);
         self.notify(&Change::Device(device.clone()));
-    }
-
-    /// Deletes an application with its devices and tells the observers.
-    pub fn remove_application(&self, application: &AppId) {
-        self.lock().passwords.retain(|device, _| device.application() != application.as_str());
-        self.notify(&Change::Application(application.clone()));
     }
 
     /// Fails all logins from now on, or no more.
