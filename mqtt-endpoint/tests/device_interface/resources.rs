@@ -1,14 +1,11 @@
-//! What the endpoint uses of its machine: memory, descriptors, the threads that serve.
+//! What the endpoint uses of its machine: memory, and the threads that serve.
 
-use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
 use common::BoxFuture;
 use common::auth::{AuthError, Authenticator, ChangeObserver, Login};
 use common::testing::StaticAuthenticator;
-use rlimit::Resource;
 use tokio::sync::Semaphore;
 
 use crate::attacks::expect_closed;
@@ -106,55 +103,6 @@ fn connect_is_not_flooded_into_memory() {
     Client::device(&fixture, Version::V3, "d1").ping();
     assert!(resident() < before + 10 * 1024, "{before} KiB became {} KiB", resident());
     drop(clients);
-}
-
-/// Returns the processor time that this process has used, in hundredths of a second.
-fn processor_time(mut stat: &File) -> u64 {
-    let mut text = String::new();
-    stat.rewind().unwrap();
-    stat.read_to_string(&mut text).unwrap();
-    let fields: Vec<_> = text.rsplit(')').next().unwrap().split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-}
-
-/// Lowers the limit of descriptors while it lives.
-struct FewDescriptors {
-    soft: u64,
-    hard: u64,
-}
-
-impl FewDescriptors {
-    fn new() -> Self {
-        let (soft, hard) = Resource::NOFILE.get().unwrap();
-        Resource::NOFILE.set(hard.min(400), hard).unwrap();
-        Self { soft, hard }
-    }
-}
-
-impl Drop for FewDescriptors {
-    fn drop(&mut self) {
-        Resource::NOFILE.set(self.soft, self.hard).unwrap();
-    }
-}
-
-#[test]
-fn when_descriptors_are_exhausted_accepting_waits_and_resumes() {
-    let fixture = Fixture::alone();
-    Client::device(&fixture, Version::V3, "d1").disconnect(0);
-    let stat = File::open("/proc/self/stat").unwrap();
-    let few = FewDescriptors::new();
-    let mut files: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
-    // One descriptor for this side of the connection, none for the other.
-    files.pop();
-    let mut client = Client::open(&fixture, Version::V3);
-    client.send(&Connect::new("d1").packet(Version::V3));
-    let before = processor_time(&stat);
-    std::thread::sleep(Duration::from_secs(2));
-    let used = processor_time(&stat) - before;
-    drop(files);
-    assert_eq!(client.read().body, [0, 0]);
-    drop(few);
-    assert!(used < 100, "{used} hundredths of a second in 2 seconds of waiting");
 }
 
 /// A registry that answers logins one by one, when it is told to.
