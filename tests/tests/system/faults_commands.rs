@@ -34,7 +34,16 @@ async fn row_10_a_command_for_an_absent_device_is_counted_and_never_delivered() 
 
 #[tokio::test]
 async fn row_16_a_command_that_races_the_end_of_ttd_has_one_outcome() {
-    race_the_end_of_ttd(shared(), 40).await;
+    let server = Server::start(&["--log=common=trace"]).await;
+    race_the_end_of_ttd(&server, 40).await;
+    assert_all_accounted_for(&server, 2 * 40).await;
+}
+
+/// Of so many commands each was delivered, reported, or dropped for want of a connection: once.
+pub(crate) async fn assert_all_accounted_for(server: &Server, sent: u32) {
+    let ended = server.cloud().metric("drogue_commands_total", &[]).await;
+    let dropped = server.cloud().metric("drogue_commands_foreign_total", &[]).await;
+    assert_eq!(ended + dropped, f64::from(sent), "{ended} with an outcome, {dropped} dropped");
 }
 
 /// Sends commands around the end of waits: each is in a response, or said to be undelivered, or dropped; never two.
