@@ -26,10 +26,22 @@ pub fn drogue() -> &'static Path {
 pub fn run_directory() -> &'static Path {
     static RUN: OnceLock<PathBuf> = OnceLock::new();
     RUN.get_or_init(|| {
-        let path = profile_directory().join("system-tests").join(std::process::id().to_string());
+        let runs = profile_directory().join("system-tests");
+        remove_old(&runs);
+        let path = runs.join(std::process::id().to_string());
         std::fs::create_dir_all(&path).expect("the target directory can be written");
         path
     })
+}
+
+/// Removes the directories of runs that are over: a failed one can be looked at until the next run.
+fn remove_old(runs: &Path) {
+    let entries = std::fs::read_dir(runs).into_iter().flatten().filter_map(Result::ok);
+    let is_over = |entry: &std::fs::DirEntry| !Path::new("/proc").join(entry.file_name()).exists();
+    for entry in entries.filter(is_over) {
+        // Another run may be removing it, too.
+        drop(std::fs::remove_dir_all(entry.path()));
+    }
 }
 
 /// The tests are in `target/{profile}/deps`.

@@ -40,6 +40,7 @@ async fn attack_request_smuggling() {
         ("1.1", "transfer-encoding: chunked, identity\r\n"),
         ("1.1", "transfer-encoding : chunked\r\n"),
         ("1.1", "x: y\r\n continued: content-length\r\n"),
+        ("1.1", "upgrade: websocket\r\nconnection: upgrade\r\ncontent-length: 4\r\n"),
     ];
     for (version, framing) in framings {
         let mut connection = Raw::connect(tenant.gate().http).await;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use tests::devices::{DeviceDriver, HttpDevice};
-use tests::mqtt::wire::Connect;
+use tests::mqtt::wire::{self, Connect};
 use tests::mqtt::{self, Client, Version};
 use tests::process::resident_memory;
 use tests::secrets::{password, payload};
@@ -62,10 +62,12 @@ async fn row_15_an_old_connection_of_another_client_ends_without_the_new_one() {
     let tenant = shared().cloud().tenant().await;
     let device = tenant.device().await;
     let connect = |id: &str| Connect { client_id: id.to_owned(), ..Connect::of(Version::V5, &device) };
-    let old = Client::connect_with(tenant.gate().mqtt, &connect("old")).await.unwrap();
+    let mut old = Client::connect_with(tenant.gate().mqtt, &connect("old")).await.unwrap();
+    old.subscribe(&[("cmd", 0)]).await.unwrap();
     let mut new = Client::connect_with(tenant.gate().mqtt, &connect("new")).await.unwrap();
     new.subscribe(&[("cmd", 0)]).await.unwrap();
-    old.disconnect().await;
+    old.send(&wire::DISCONNECT).await;
+    old.closed().await;
     for _ in 0..5 {
         tenant.command(&device, "still-there", &payload()).await;
         assert!(new.message().await.is_some());
