@@ -11,7 +11,7 @@ use common::event::{Event, OCTET_STREAM, is_content_type, is_traceparent};
 use common::id::{AppId, CommandName, DeviceId, DeviceKey};
 use common::ingest::Rejected;
 use common::registry::Scope;
-use common::service::new_event_id;
+use common::service::{new_event_id, publish};
 use common::time::parse_duration;
 use common::web::{Query, TRACEPARENT, read_body, single_header};
 use metrics::counter;
@@ -74,9 +74,7 @@ async fn accept(request: &HttpRequest, payload: &mut Payload, api: &Api) -> Resu
         payload,
     };
     let event = command.into_event(now, traceparent.filter(|text| is_traceparent(text)).map(str::to_owned));
-    let persisted = backends.sink.publish(Channel::Commands, event.clone());
-    let persisted = tokio::time::timeout(limits.publish_timeout, persisted).await;
-    persisted.map_err(|_| ApiError::TimedOut(limits.publish_timeout))??;
+    publish(&*backends.sink, Channel::Commands, event.clone(), limits.publish_timeout).await?;
     Ok(event)
 }
 

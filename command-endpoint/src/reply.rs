@@ -1,7 +1,5 @@
 //! Failures, and what they are on the wire: problems of RFC 9457.
 
-use std::time::Duration;
-
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
@@ -50,8 +48,6 @@ pub(crate) enum ApiError {
     Registry(#[from] RegistryError),
     #[error(transparent)]
     Publish(#[from] PublishError),
-    #[error("the channel did not acknowledge the command within {0:?} (option --publish-timeout)")]
-    TimedOut(Duration),
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error("{0} streams are open already, try again later (option --api-max-streams)")]
@@ -83,7 +79,6 @@ impl ApiError {
             Self::Rejected(error) => error.kind(),
             Self::Registry(error) => error.kind(),
             Self::Publish(error) => error.kind(),
-            Self::TimedOut(_) => ErrorKind::Unavailable,
             Self::Source(error) => error.kind(),
             Self::TooManyStreams(_) => ErrorKind::Overloaded,
         }

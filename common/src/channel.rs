@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::BoxFuture;
 use crate::error::ErrorKind;
@@ -64,7 +65,10 @@ pub enum PublishError {
     /// The channel takes no event of this size.
     #[error("the event is larger than the channel takes")]
     TooLarge,
-    /// The channel did not acknowledge the event in time, or cannot be reached. It may be in the channel.
+    /// The channel did not acknowledge the event in time. It may be in the channel.
+    #[error("the channel did not acknowledge the event within {0:?} (option --publish-timeout)")]
+    TimedOut(Duration),
+    /// The channel cannot be reached, or failed to take the event. It may be in the channel.
     #[error("the channel is not available: {0}")]
     Unavailable(String),
 }
@@ -75,7 +79,7 @@ impl PublishError {
         match self {
             Self::Overloaded => ErrorKind::Overloaded,
             Self::TooLarge => ErrorKind::TooLarge,
-            Self::Unavailable(_) => ErrorKind::Unavailable,
+            Self::TimedOut(_) | Self::Unavailable(_) => ErrorKind::Unavailable,
         }
     }
 }

@@ -26,6 +26,10 @@ pub use meters::TelemetryOutcome;
 pub use session::Session;
 pub use tokio_util::sync::CancellationToken as Shutdown;
 
+use std::time::Duration;
+
+use crate::channel::{Channel, EventSink, PublishError};
+use crate::event::Event;
 use crate::id::EventId;
 use crate::time::Timestamp;
 
@@ -34,4 +38,20 @@ pub fn new_event_id(now: Timestamp) -> EventId {
     let millis = u64::try_from(now.as_millis()).unwrap_or(0);
     let time = uuid::Timestamp::from_unix(uuid::NoContext, millis / 1000, (millis % 1000) as u32 * 1_000_000);
     EventId::from_uuid(uuid::Uuid::new_v7(time))
+}
+
+/// Publishes an event and waits at most `limit` for the channel's acknowledgement.
+///
+/// The event takes its place in the order when this is called.
+pub fn publish(
+    sink: &dyn EventSink,
+    channel: Channel,
+    event: Event,
+    limit: Duration,
+) -> impl Future<Output = Result<(), PublishError>> + Send + use<> {
+    let acknowledged = sink.publish(channel, event);
+    async move {
+        let result = tokio::time::timeout(limit, acknowledged).await;
+        result.unwrap_or(Err(PublishError::TimedOut(limit)))
+    }
 }

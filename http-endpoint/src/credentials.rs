@@ -4,7 +4,7 @@ use actix_web::http::header::{self, HeaderMap};
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use common::auth::{AuthError, Login, Secret};
+use common::auth::{Login, Secret};
 
 /// Some clients leave the padding out.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -14,12 +14,11 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// Reads who sends a request.
 ///
-/// # Errors
-/// Fails closed: credentials that are missing, given twice or malformed are wrong ones.
-pub(crate) fn login(headers: &HeaderMap) -> Result<Login, AuthError> {
+/// Fails closed: credentials that are missing, given twice or malformed are none.
+pub(crate) fn login(headers: &HeaderMap) -> Option<Login> {
     let mut fields = headers.get_all(header::AUTHORIZATION);
-    let (Some(field), None) = (fields.next(), fields.next()) else { return Err(AuthError::Denied) };
-    parse(field.as_bytes()).ok_or(AuthError::Denied)
+    let (Some(field), None) = (fields.next(), fields.next()) else { return None };
+    parse(field.as_bytes())
 }
 
 fn parse(field: &[u8]) -> Option<Login> {
@@ -43,7 +42,7 @@ mod tests {
         for field in fields {
             headers.append(header::AUTHORIZATION, HeaderValue::from_str(field).unwrap());
         }
-        let login = login(&headers).ok()?;
+        let login = login(&headers)?;
         Some((login.device.to_string(), login.secret.expose().to_owned()))
     }
 

@@ -8,10 +8,11 @@ use actix_web::HttpResponse;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::web::Bytes;
+use common::error::ErrorKind;
 use common::ingest::Rejected;
 use common::outcome::{Confirmation, Outcome};
 use common::service::{Delivery, ServiceError};
-use common::web::{Challenge, Problem};
+use common::web::{BodyError, Challenge, HeaderError, Problem, QueryError};
 
 const COMMAND: HeaderName = HeaderName::from_static("command");
 const COMMAND_ID: HeaderName = HeaderName::from_static("command-id");
@@ -22,9 +23,40 @@ pub(crate) fn failed(error: ServiceError) -> Problem {
     Problem::new(error.kind(), error.to_string()).challenge(Challenge::Basic)
 }
 
-/// Answers telemetry that breaks a rule.
-pub(crate) fn rejected(error: Rejected) -> Problem {
-    failed(error.into())
+/// Says why a request is no telemetry.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unfit {
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+}
+
+impl Unfit {
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Query(error) => error.kind(),
+            Self::Header(error) => error.kind(),
+            Self::Body(error) => error.kind(),
+            Self::Rejected(error) => error.kind(),
+        }
+    }
+}
+
+impl From<Unfit> for Problem {
+    fn from(unfit: Unfit) -> Self {
+        match unfit {
+            // It has statuses of its own, and knows when the connection must be closed.
+            Unfit::Body(error) => error.into(),
+            Unfit::Query(_) | Unfit::Header(_) | Unfit::Rejected(_) => {
+                Problem::new(unfit.kind(), unfit.to_string())
+            }
+        }
+    }
 }
 
 /// Answers telemetry that is persisted, without a command. `ttd` is the wait, if it was not the one asked for.

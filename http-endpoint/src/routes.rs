@@ -8,12 +8,12 @@ use actix_web::web::{self, Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use common::error::ErrorKind;
 use common::ingest::{Rejected, Telemetry, Ttd};
-use common::service::{DeviceService, Protocol, ServiceError};
+use common::service::{DeviceService, Protocol, TelemetryOutcome};
 use common::subject::Subject;
 use common::web::{Problem, Query, TRACEPARENT, is_gone, read_body, single_header};
 
 use crate::credentials;
-use crate::reply;
+use crate::reply::{self, Unfit};
 
 const PREFIX: &str = "/v1/";
 
@@ -39,14 +39,14 @@ async fn telemetry(
     let path = telemetry_path(&request)?;
     let service = &endpoint.service;
     // First of all, so that strangers learn nothing and their bodies are not read.
-    let login = credentials::login(request.headers()).map_err(ServiceError::from).map_err(reply::failed)?;
+    let login = credentials::login(request.headers());
+    let login = login.ok_or_else(|| reply::failed(service.refuse_login(Protocol::Http)))?;
     let session = service.log_in(Protocol::Http, &login, None).await.map_err(reply::failed)?;
     drop(login);
-    let wait = Wait::of(request.query_string(), service.limits().max_ttd)?;
-    let mut telemetry = read_head(path, request.headers())?;
-    let max_payload = service.limits().max_payload;
-    telemetry.payload =
-        read_body(request.headers(), &mut payload, max_payload, endpoint.body_timeout).await?;
+    let (telemetry, wait) = read(path, &request, &mut payload, &endpoint).await.map_err(|unfit| {
+        session.count(TelemetryOutcome::Failed(unfit.kind()));
+        unfit
+    })?;
     let Some(ttd) = wait.granted else {
         session.publish(telemetry, None).await.map_err(reply::failed)?;
         return Ok(reply::accepted(wait.instead));
@@ -71,9 +71,24 @@ fn telemetry_path(request: &HttpRequest) -> Result<&str, Problem> {
     Err(problem.header(header::ALLOW, HeaderValue::from_static("POST")))
 }
 
+/// Reads telemetry, and how long the device will wait.
+async fn read(
+    path: &str,
+    request: &HttpRequest,
+    payload: &mut Payload,
+    endpoint: &Endpoint,
+) -> Result<(Telemetry, Wait), Unfit> {
+    let limits = endpoint.service.limits();
+    let wait = Wait::of(request.query_string(), limits.max_ttd)?;
+    let mut telemetry = read_head(path, request.headers())?;
+    telemetry.payload =
+        read_body(request.headers(), payload, limits.max_payload, endpoint.body_timeout).await?;
+    Ok((telemetry, wait))
+}
+
 /// Reads what a request's head says of its telemetry.
-fn read_head(path: &str, headers: &HeaderMap) -> Result<Telemetry, Problem> {
-    let subject = Subject::from_path(path).map_err(Rejected::from).map_err(reply::rejected)?;
+fn read_head(path: &str, headers: &HeaderMap) -> Result<Telemetry, Unfit> {
+    let subject = Subject::from_path(path).map_err(Rejected::from)?;
     let content_type = single_header(headers, &header::CONTENT_TYPE)?.map(str::to_owned);
     // Tracing is no reason to refuse telemetry: one that cannot be used is as good as none.
     let traceparent = single_header(headers, &TRACEPARENT).unwrap_or_default().map(str::to_owned);
@@ -89,9 +104,9 @@ struct Wait {
 }
 
 impl Wait {
-    fn of(query: &str, maximum: Duration) -> Result<Self, Problem> {
+    fn of(query: &str, maximum: Duration) -> Result<Self, Unfit> {
         let query = Query::parse(query, &["ttd"])?;
-        let asked = query.one("ttd")?.map_or(Ok(None), Ttd::parse).map_err(reply::rejected)?;
+        let asked = query.one("ttd")?.map_or(Ok(None), Ttd::parse)?;
         let granted = asked.map(|ttd| ttd.at_most(maximum)).filter(|ttd| !ttd.duration().is_zero());
         let seconds = || granted.map_or_else(|| "0".to_owned(), |ttd| ttd.to_string());
         Ok(Self { granted, instead: (asked != granted).then(seconds) })

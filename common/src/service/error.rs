@@ -23,9 +23,6 @@ pub enum ServiceError {
     /// The login was not checked in time.
     #[error("the login was not checked within {0:?}, try again later (option --login-timeout)")]
     LoginTimedOut(Duration),
-    /// The channel did not answer in time; the event may be in it.
-    #[error("the channel did not acknowledge the event within {0:?} (option --publish-timeout)")]
-    TimedOut(Duration),
     /// The device has as many connections as it may.
     #[error("the device has {0} connections already (option --max-device-connections)")]
     TooManyConnections(usize),
@@ -41,7 +38,7 @@ impl ServiceError {
             Self::Login(error) => error.kind(),
             Self::Rejected(error) => error.kind(),
             Self::Publish(error) => error.kind(),
-            Self::LoginTimedOut(_) | Self::TimedOut(_) => ErrorKind::Unavailable,
+            Self::LoginTimedOut(_) => ErrorKind::Unavailable,
             Self::TooManyConnections(_) => ErrorKind::Overloaded,
             Self::Ended(End::Revoked | End::TakenOver) => ErrorKind::Unauthenticated,
             Self::Ended(End::Shutdown) => ErrorKind::Unavailable,

@@ -8,13 +8,13 @@ use super::connection::{Connection, Delivery};
 use super::devices::{Protocol, Shared};
 use super::error::ServiceError;
 use super::meters::{self, Counting, TelemetryOutcome};
-use super::new_event_id;
-use crate::BoxFuture;
+use super::{new_event_id, publish};
 use crate::auth::{AuthError, Login};
 use crate::channel::Channel;
 use crate::connections::{Capacity, Terms};
+use crate::event::Event;
 use crate::id::DeviceKey;
-use crate::ingest::{Telemetry, Ttd};
+use crate::ingest::{Rejected, Telemetry, Ttd};
 use crate::sessions::{End, Refused, SessionId};
 
 /// A device that is logged in. Dropping it closes the session.
@@ -78,14 +78,10 @@ impl Session {
         telemetry: Telemetry,
         ttd: Option<Ttd>,
     ) -> impl Future<Output = Result<(), ServiceError>> + Send + use<> {
-        let taken = self.begin_publish(telemetry, ttd);
+        let event = self.event_of(telemetry, ttd);
         let limit = self.shared.limits.publish_timeout;
-        async move {
-            match tokio::time::timeout(limit, taken?).await {
-                Ok(result) => result.map_err(Into::into),
-                Err(_) => Err(ServiceError::TimedOut(limit)),
-            }
-        }
+        let taken = event.map(|event| publish(&*self.shared.sink, Channel::Telemetry, event, limit));
+        async move { Ok(taken?.await?) }
     }
 
     /// Counts what became of telemetry that did not go through [`Session::publish`].
@@ -132,16 +128,11 @@ impl Session {
         poll_fn(|context| self.shared.sessions.of(key).poll_end(&self.device, self.id, context.waker())).await
     }
 
-    fn begin_publish(
-        &self,
-        telemetry: Telemetry,
-        ttd: Option<Ttd>,
-    ) -> Result<BoxFuture<'static, Result<(), crate::channel::PublishError>>, ServiceError> {
+    fn event_of(&self, telemetry: Telemetry, ttd: Option<Ttd>) -> Result<Event, Rejected> {
         let received = self.shared.clock.wall();
         let max_payload = self.shared.limits.max_payload;
         let id = new_event_id(received);
-        let event = telemetry.into_event(id, self.device.clone(), received, ttd, max_payload)?;
-        Ok(self.shared.sink.publish(Channel::Telemetry, event))
+        telemetry.into_event(id, self.device.clone(), received, ttd, max_payload)
     }
 }
 

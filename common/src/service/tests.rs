@@ -283,7 +283,7 @@ async fn a_channel_that_is_silent_is_an_error_in_time() {
     let session = fixture.log_in().await.unwrap();
     fixture.channel.hold();
     let error = session.publish(telemetry(), None).await.unwrap_err();
-    assert_eq!(error, ServiceError::TimedOut(Duration::from_secs(10)));
+    assert_eq!(error, PublishError::TimedOut(Duration::from_secs(10)).into());
 }
 
 #[tokio::test]
