@@ -205,7 +205,8 @@ pub(crate) fn telemetry(subject: Subject, publish: Publish) -> Telemetry {
 struct Topics {
     /// The subject of the last message: devices repeat themselves.
     last: Option<Subject>,
-    aliases: Vec<(NonZeroU16, Subject)>,
+    /// What each alias stands for. A topic that is no subject sets its alias too, so it is remembered as refused.
+    aliases: Vec<(NonZeroU16, Result<Subject, Rejected>)>,
     limit: u16,
 }
 
@@ -223,22 +224,22 @@ impl Topics {
             && let Some(alias) = alias
         {
             return match self.aliases.iter().find(|(known, _)| *known == alias) {
-                Some((_, subject)) => ControlFlow::Continue(Ok(subject.clone())),
+                Some((_, subject)) => ControlFlow::Continue(subject.clone()),
                 None => ControlFlow::Break(Goodbye::TopicAliasInvalid),
             };
         }
         let subject = match &self.last {
-            Some(last) if last.as_str() == topic.as_str() => last.clone(),
+            Some(last) if last.as_str() == topic.as_str() => Ok(last.clone()),
             _ => match topic.as_str().parse::<Subject>() {
-                Ok(subject) => self.last.insert(subject).clone(),
-                Err(invalid) => return ControlFlow::Continue(Err(invalid.into())),
+                Ok(subject) => Ok(self.last.insert(subject).clone()),
+                Err(invalid) => Err(invalid.into()),
             },
         };
         if let Some(alias) = alias {
             self.aliases.retain(|(known, _)| *known != alias);
             self.aliases.push((alias, subject.clone()));
         }
-        ControlFlow::Continue(Ok(subject))
+        ControlFlow::Continue(subject)
     }
 }
 
@@ -266,7 +267,13 @@ mod tests {
         assert_eq!(subject("", alias(1)), Ok("c".into()));
         assert_eq!(subject("d", alias(3)), Err(Goodbye::TopicAliasInvalid));
         assert_eq!(subject("", None), Ok("invalid".into()));
-        assert_eq!(subject("#", alias(2)), Ok("invalid".into()));
         assert_eq!(subject("", alias(2)), Err(Goodbye::TopicAliasInvalid));
+        // A topic that is refused sets its alias all the same.
+        for refused in ["#", "cmd/x"] {
+            assert_eq!(subject(refused, alias(1)), Ok("invalid".into()), "{refused}");
+            assert_eq!(subject("", alias(1)), Ok("invalid".into()), "{refused}");
+        }
+        assert_eq!(subject("c", alias(1)), Ok("c".into()));
+        assert_eq!(subject("", alias(1)), Ok("c".into()));
     }
 }

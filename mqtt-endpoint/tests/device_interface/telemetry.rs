@@ -248,6 +248,22 @@ fn topic_aliases_are_honoured() {
 }
 
 #[test]
+fn a_topic_that_is_refused_sets_its_alias_all_the_same() {
+    let fixture = Fixture::start();
+    let mut client = Client::device(&fixture, Version::V5, "d1");
+    for (id, (topic, code)) in (1..).zip([("good", 0), ("cmd/x", 0x87), ("", 0x87), ("good", 0), ("", 0)]) {
+        client.publish_with(topic, 1, id, &[0x23, 0, 1], b"x");
+        assert_eq!(client.puback(), (id, code), "{topic:?}");
+    }
+    let mut client = Client::device(&fixture, Version::V5, "d1");
+    for (id, topic) in (1..).zip(["cmd/x", ""]) {
+        client.publish_with(topic, 1, id, &[0x23, 0, 1], b"x");
+        assert_eq!(client.puback(), (id, 0x87), "{topic:?}");
+    }
+    assert!(fixture.telemetry().iter().map(|event| event.subject.as_str()).eq(["good"; 3]));
+}
+
+#[test]
 fn receive_maximum_is_kept() {
     let fixture = Fixture::with(Config { mqtt_max_in_flight: 3, ..Config::default() }, Limits::default());
     fixture.channel.hold();
