@@ -2,13 +2,17 @@
 //!
 //! ntex-mqtt's codecs reserve the length that a packet announces, hand out payloads in pieces, and subtract the length
 //! of a PUBLISH's head from that of the packet unchecked. Behind this guard none of it happens: a buffer grows by what
-//! has come, and not beyond the limit.
+//! has come, and not beyond the limit. Reserved bits that they pass over are refused here too.
 
 use crate::packet::Version;
 use crate::reply::Goodbye;
 
 /// The first byte of CONNECT.
 const CONNECT: u8 = 0x10;
+
+/// The types of the packets that are looked into, as the upper half of the first byte has them.
+const PUBLISH: u8 = 3;
+const SUBSCRIBE: u8 = 8;
 
 /// The longest CONNECT: one will of the greatest length, and names.
 const MAX_CONNECT: u32 = 72 * 1024;
@@ -24,8 +28,10 @@ pub(crate) fn is_complete(buffer: &[u8], limit: u32, version: Version) -> Result
         return Err(Goodbye::PacketTooLarge);
     }
     let Some(body) = rest[size..].get(..length as usize) else { return Ok(false) };
-    if first >> 4 == 3 {
-        check_publish(first, body, version)?;
+    match first >> 4 {
+        PUBLISH => check_publish(first, body, version)?,
+        SUBSCRIBE => check_subscribe(body, version)?,
+        _ => {}
     }
     Ok(true)
 }
@@ -48,12 +54,35 @@ fn check_publish(first: u8, body: &[u8], version: Version) -> Result<(), Goodbye
     let identifier = if first & 0b0110 == 0 { 0 } else { 2 };
     let head = 2 + usize::from(u16::from_be_bytes([high, low])) + identifier;
     let rest = body.get(head..).ok_or(Goodbye::Malformed)?;
+    after_properties(rest, version).map(drop)
+}
+
+/// Checks that no filter of a SUBSCRIBE has reserved bits in its options (section 3.8.3): the codecs pass over them.
+fn check_subscribe(body: &[u8], version: Version) -> Result<(), Goodbye> {
+    let reserved = match version {
+        Version::V3 => 0b1111_1100,
+        Version::V5 => 0b1100_0000,
+    };
+    let mut rest = after_properties(body.get(2..).ok_or(Goodbye::Malformed)?, version)?;
+    while let [high, low, filter @ ..] = rest {
+        let length = usize::from(u16::from_be_bytes([*high, *low]));
+        let options = filter.get(length).ok_or(Goodbye::Malformed)?;
+        if options & reserved != 0 {
+            return Err(Goodbye::Malformed);
+        }
+        rest = &filter[length + 1..];
+    }
+    Ok(())
+}
+
+/// Returns what follows the properties that these bytes begin with, in MQTT 5.
+fn after_properties(bytes: &[u8], version: Version) -> Result<&[u8], Goodbye> {
     match version {
-        Version::V3 => Ok(()),
-        Version::V5 => match variable_length(rest)? {
-            Some((length, size)) if rest.len() - size >= length as usize => Ok(()),
-            _ => Err(Goodbye::Malformed),
-        },
+        Version::V3 => Ok(bytes),
+        Version::V5 => {
+            let (length, size) = variable_length(bytes)?.ok_or(Goodbye::Malformed)?;
+            bytes[size..].get(length as usize..).ok_or(Goodbye::Malformed)
+        }
     }
 }
 
@@ -129,6 +158,32 @@ mod tests {
             assert_eq!(is_complete(packet, 100, version), Err(Goodbye::Malformed), "{packet:x?}");
         }
         assert_eq!(is_complete(b"\x30\x04\0\x01a\0", 100, Version::V5), Ok(true));
+    }
+
+    #[test]
+    fn reserved_bits_of_a_subscription_are_zero() {
+        let subscribe = |version, options: [u8; 2]| {
+            let [one, two] = options;
+            let properties: &[u8] = if version == Version::V3 { &[] } else { &[2, 0x0b, 1] };
+            let body = [&[0, 1], properties, &[0, 1, b'a', one, 0, 2, b'b', b'c', two]].concat();
+            is_complete(&[&[0x82, body.len() as u8], body.as_slice()].concat(), 100, version)
+        };
+        assert_eq!(subscribe(Version::V3, [0, 2]), Ok(true));
+        assert_eq!(subscribe(Version::V5, [0x2d, 0x1e]), Ok(true));
+        for (version, reserved) in [
+            (Version::V3, 4),
+            (Version::V3, 8),
+            (Version::V3, 0x80),
+            (Version::V5, 0x40),
+            (Version::V5, 0x80),
+        ] {
+            assert_eq!(subscribe(version, [1 | reserved, 0]), Err(Goodbye::Malformed), "{reserved:x}");
+            assert_eq!(subscribe(version, [0, 1 | reserved]), Err(Goodbye::Malformed), "{reserved:x}");
+        }
+        for cut in [b"\x82\x01\0".as_slice(), b"\x82\x05\0\x01\0\x01a", b"\x82\x04\0\x01\0\x09"] {
+            assert_eq!(is_complete(cut, 100, Version::V3), Err(Goodbye::Malformed), "{cut:x?}");
+        }
+        assert_eq!(is_complete(b"\x82\x04\0\x01\x02\0", 100, Version::V5), Err(Goodbye::Malformed));
     }
 
     #[test]

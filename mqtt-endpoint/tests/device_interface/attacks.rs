@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::client::{BOTH, Client, Connect, Version};
+use crate::client::{BOTH, Client, Connect, Version, packet};
 use crate::fixture::{Fixture, eventually};
 
 /// Expects that the server closes a connection, whatever it says before that.
@@ -53,6 +53,17 @@ fn malformed_packets_end_the_session() {
     }
     assert!(fixture.telemetry().is_empty());
     Client::device(&fixture, Version::V3, "d1").ping();
+}
+
+#[test]
+fn reserved_bits_of_a_subscription_end_the_session() {
+    let fixture = Fixture::start();
+    for (version, options) in [(Version::V3, 0x05), (Version::V3, 0x81), (Version::V5, 0x41)] {
+        let mut client = Client::device(&fixture, version, "d1");
+        let properties: &[u8] = if version == Version::V5 { &[0] } else { &[] };
+        client.send(&packet(0x82, &[&[0, 7], properties, b"\0\x03cmd", &[options]].concat()));
+        client.expect_end(0x81);
+    }
 }
 
 #[test]
