@@ -26,12 +26,12 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// Returns the return code of 3.1.1's CONNACK (section 3.2.2.3).
-    pub(crate) fn v3(self) -> v3::codec::ConnectAckReason {
+    /// Returns the return code of 3.1.1's CONNACK (section 3.2.2.3). Without one the connection closes at once.
+    pub(crate) fn v3(self) -> Option<v3::codec::ConnectAckReason> {
         use v3::codec::ConnectAckReason as Code;
-        match self {
+        Some(match self {
             Self::ClientId => Code::IdentifierRejected,
-            Self::Malformed | Self::EnhancedAuth | Self::WillQos => Code::NotAuthorized,
+            Self::Malformed | Self::EnhancedAuth | Self::WillQos => return None,
             Self::Failed(kind) => match kind {
                 ErrorKind::Overloaded | ErrorKind::Unavailable | ErrorKind::Internal => {
                     Code::ServiceUnavailable
@@ -45,7 +45,7 @@ impl Refusal {
                 | ErrorKind::Gone
                 | ErrorKind::TooLarge => Code::NotAuthorized,
             },
-        }
+        })
     }
 
     /// Returns the reason code of 5's CONNACK (section 3.2.2.2).
@@ -254,11 +254,13 @@ mod tests {
 
     #[test]
     fn refusals_have_the_codes_of_the_interface() {
-        let codes = |refusal: Refusal| (u8::from(refusal.v3()), u8::from(refusal.v5()));
-        assert_eq!(codes(Refusal::Failed(ErrorKind::Unauthenticated)), (5, 0x86));
-        assert_eq!(codes(Refusal::Failed(ErrorKind::Overloaded)), (3, 0x97));
-        assert_eq!(codes(Refusal::Failed(ErrorKind::Unavailable)), (3, 0x88));
-        assert_eq!(codes(Refusal::ClientId), (2, 0x85));
+        let codes = |refusal: Refusal| (refusal.v3().map(u8::from), u8::from(refusal.v5()));
+        assert_eq!(codes(Refusal::Failed(ErrorKind::Unauthenticated)), (Some(5), 0x86));
+        assert_eq!(codes(Refusal::Failed(ErrorKind::Overloaded)), (Some(3), 0x97));
+        assert_eq!(codes(Refusal::Failed(ErrorKind::Unavailable)), (Some(3), 0x88));
+        assert_eq!(codes(Refusal::ClientId), (Some(2), 0x85));
+        assert_eq!(codes(Refusal::WillQos), (None, 0x9b));
+        assert_eq!(codes(Refusal::Malformed), (None, 0x81));
     }
 
     #[test]

@@ -53,8 +53,7 @@ fn connect(connect: Connect) -> packet::Connect {
 }
 
 fn will(will: LastWill) -> packet::Publish {
-    // A will at QoS 2 is published like one at QoS 1: 3.1.1 has no code that refuses it.
-    message(will.qos.min(QoS::AtLeastOnce), will.topic, &will.message)
+    message(will.qos, will.topic, &will.message)
 }
 
 fn publish(publish: Publish, payload: &Bytes) -> packet::Publish {
@@ -77,7 +76,7 @@ fn message(qos: QoS, topic: ByteString, payload: &Bytes) -> packet::Publish {
 pub(crate) fn outbound(packet: Outbound) -> Option<Encoded> {
     let packet = match packet {
         Outbound::Accept(_) => connack(ConnectAckReason::ConnectionAccepted),
-        Outbound::Refuse(refusal) => connack(refusal.v3()),
+        Outbound::Refuse(refusal) => connack(refusal.v3()?),
         Outbound::Acknowledge { id, result: Ok(()) } => Packet::PublishAck { packet_id: id },
         Outbound::Acknowledge { result: Err::<(), ErrorKind>(_), .. } | Outbound::Disconnect(_) => {
             return None;

@@ -155,7 +155,11 @@ fn a_will_that_could_never_be_published_refuses() {
     assert_eq!(codes(&fixture, &with(Will::new("a/#"))), [5, 0x90]);
     assert_eq!(codes(&fixture, &with(Will::new(""))), [5, 0x90]);
     assert_eq!(codes(&fixture, &with(Will { payload: vec![0; 101], ..Will::new("state") })), [5, 0x95]);
-    assert_eq!(refusal(&fixture, Version::V5, &with(Will { qos: 2, ..Will::new("state") })), 0x9b);
+    let exactly_once = with(Will { qos: 2, ..Will::new("state") });
+    assert_eq!(refusal(&fixture, Version::V5, &exactly_once), 0x9b);
+    let mut client = Client::open(&fixture, Version::V3);
+    client.send(&exactly_once.packet(Version::V3));
+    client.expect_close();
 }
 
 #[test]
