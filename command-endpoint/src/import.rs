@@ -20,7 +20,7 @@ use self::lines::{Line, Lines, MAX_LINE};
 use crate::Api;
 use crate::access::Access;
 use crate::reply::ApiError;
-use crate::request::{query, segment};
+use crate::request::{parse_object, query, segment};
 
 /// Devices that are written together.
 const BATCH: usize = 200;
@@ -147,8 +147,8 @@ fn parse(line: &Line) -> Waiting {
         let detail = format!("the line has more than {MAX_LINE} bytes");
         return Waiting::Answer(Answer::failed(number, StatusCode::PAYLOAD_TOO_LARGE, detail));
     };
-    match serde_json::from_slice(text) {
+    match parse_object(text) {
         Ok(spec) => Waiting::Device(number, spec),
-        Err(error) => Waiting::Answer(Answer::failed(number, StatusCode::BAD_REQUEST, error.to_string())),
+        Err(error) => Waiting::Answer(Answer::failed(number, StatusCode::BAD_REQUEST, error)),
     }
 }

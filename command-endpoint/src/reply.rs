@@ -20,7 +20,7 @@ pub(crate) enum ApiError {
     UnknownToken,
     #[error("tokens cannot be checked now, try again later")]
     Unchecked(ErrorKind),
-    #[error("the token has not the scope '{0}'")]
+    #[error("the token lacks the scope '{0}'")]
     NoScope(Scope),
     #[error("this is for the operator's token")]
     OperatorOnly,

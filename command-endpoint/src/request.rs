@@ -29,5 +29,29 @@ pub(crate) async fn read_json<T: DeserializeOwned>(
     let limit = api.backends.limits.max_payload;
     let body = read_body(request.headers(), payload, limit, api.body_timeout).await?;
     let text = if body.is_empty() { b"{}" } else { body.as_ref() };
-    serde_json::from_slice(text).map_err(|error| ApiError::Json(error.to_string()))
+    parse_object(text).map_err(ApiError::Json)
+}
+
+/// Parses a JSON object. An array of the members' values, which serde would take too, is none.
+pub(crate) fn parse_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
+    if !text.trim_ascii_start().starts_with(b"{") {
+        return Err("expected a JSON object".to_owned());
+    }
+    serde_json::from_slice(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use common::device::DeviceSpec;
+
+    use super::*;
+
+    #[test]
+    fn only_an_object_is_an_object() {
+        assert!(parse_object::<DeviceSpec>(b" {\"enabled\": false}").is_ok());
+        for bad in [&b"[\"d5\", false]"[..], b"[]", b"null", b"", b"x"] {
+            assert_eq!(parse_object::<DeviceSpec>(bad), Err("expected a JSON object".to_owned()));
+        }
+        assert!(parse_object::<DeviceSpec>(b"{").is_err());
+    }
 }

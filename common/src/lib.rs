@@ -28,6 +28,8 @@ pub mod time;
 pub mod embedded;
 #[cfg(feature = "net")]
 pub mod net;
+#[cfg(any(feature = "embedded", feature = "registry"))]
+mod private_file;
 #[cfg(feature = "registry")]
 pub mod registry;
 #[cfg(feature = "service")]

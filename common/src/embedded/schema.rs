@@ -8,6 +8,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::LogError;
 use super::cursor::Position;
 use crate::channel::Channel;
+use crate::private_file;
 
 /// The format that this version writes, in `user_version`.
 pub(super) const FORMAT: i32 = 1;
@@ -40,9 +41,13 @@ impl LogFile {
         let io = |source| LogError::Io { path: path.into(), source };
         let mut name = path.as_os_str().to_owned();
         name.push(".lock");
-        let lock = File::options().write(true).create(true).truncate(false).open(name).map_err(io)?;
+        private_file::create(Path::new(&name)).map_err(io)?;
+        let lock = File::options().write(true).open(name).map_err(io)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.into(), _lock: lock }),
+            Ok(()) => {
+                private_file::create(path).map_err(io)?;
+                Ok(Self { path: path.into(), _lock: lock })
+            }
             Err(TryLockError::WouldBlock) => Err(LogError::InUse { path: path.into() }),
             Err(TryLockError::Error(source)) => Err(io(source)),
         }

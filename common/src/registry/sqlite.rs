@@ -1,11 +1,13 @@
 //! What is SQLite's own: the file, and what each connection is told.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind};
+use std::fs;
+use std::io;
 use std::path::{Path, absolute};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sqlx::{AnyConnection, Executor};
+
+use crate::private_file;
 
 /// What may stand unencoded in a path.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'_').remove(b'-').remove(b'~');
@@ -27,7 +29,9 @@ pub(super) fn prepare(path: &str) -> Result<String, String> {
         return Err("a file is needed, as in 'sqlite:///var/lib/drogue/registry.sqlite'".to_owned());
     }
     let file = absolute(Path::new(&*decoded)).map_err(|error| error.to_string())?;
-    create(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let failed = |error: io::Error| format!("{}: {error}", file.display());
+    file.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
+    private_file::create(&file).map_err(failed)?;
     let text = file.to_str().ok_or("the path is not UTF-8")?;
     Ok(format!("sqlite://{}", utf8_percent_encode(text, ENCODED)))
 }
@@ -35,21 +39,6 @@ pub(super) fn prepare(path: &str) -> Result<String, String> {
 /// Returns the address of the database in a file.
 pub fn sqlite_url(file: &Path) -> String {
     format!("sqlite://{}", utf8_percent_encode(&file.to_string_lossy(), ENCODED))
-}
-
-/// Makes the file before SQLite would, which would let others read the hashes in it. Its companions get its mode.
-fn create(file: &Path) -> io::Result<()> {
-    if let Some(directory) = file.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    match options.open(file) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        Ok(_) | Err(_) => Ok(()),
-    }
 }
 
 /// Tells a new connection how to behave.
@@ -75,15 +64,5 @@ mod tests {
         for bad in ["", ":memory:", "a.sqlite?mode=ro", "a%ff", "/proc/nowhere/registry.sqlite"] {
             assert!(prepare(bad).is_err(), "{bad}");
         }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_new_file_is_its_owners_only() {
-        use std::os::unix::fs::PermissionsExt;
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("registry.sqlite");
-        create(&file).unwrap();
-        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }
