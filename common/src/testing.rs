@@ -5,10 +5,14 @@
 mod authenticator;
 mod channel;
 mod http;
+#[cfg(feature = "net")]
+mod tls;
 
 pub use authenticator::StaticAuthenticator;
 pub use channel::MemoryChannel;
 pub use http::{HttpClient, HttpResponse};
+#[cfg(feature = "net")]
+pub use tls::tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,12 +31,33 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// # Panics
 /// Panics with `what` if it does not hold within [`PATIENCE`].
 pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    eventually_async(what, async || condition()).await;
+}
+
+/// Waits until a condition holds that takes a wait to find out.
+///
+/// # Panics
+/// Panics with `what` if it does not hold within [`PATIENCE`].
+pub async fn eventually_async(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let reached = async {
-        while !condition() {
+        while !condition().await {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
     assert!(tokio::time::timeout(PATIENCE, reached).await.is_ok(), "waited in vain: {what}");
+}
+
+/// Waits on this thread until a condition holds.
+///
+/// # Panics
+/// Panics with `what` if it does not hold within [`PATIENCE`].
+pub fn eventually_blocking(what: &str, mut condition: impl FnMut() -> bool) {
+    let clock = Clock::system();
+    let deadline = clock.instant() + PATIENCE;
+    while !condition() {
+        assert!(clock.instant() < deadline, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Makes a command for a device that expires [`PATIENCE`] from now.

@@ -9,13 +9,11 @@ use common::id::DeviceKey;
 use common::net::Listeners;
 use common::service::{Limits, Shutdown};
 use common::testing::{
-    HttpClient, MemoryChannel, PATIENCE, StaticAuthenticator, command, device_service, eventually,
+    HttpClient, MemoryChannel, PATIENCE, StaticAuthenticator, command, device_service, eventually, tls,
 };
 use common::web::admin::install_metrics;
 use http_endpoint::{Config, run};
-use rustls::crypto::ring;
-use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -39,7 +37,8 @@ async fn a_command_for_a_device_that_hung_up_goes_to_nobody() {
     let (plain, secure) =
         (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
     let (plain_address, tls_address) = (plain.local_addr().unwrap(), secure.local_addr().unwrap());
-    let (server, connector) = tls();
+    let (server, client) = tls().unwrap();
+    let connector = TlsConnector::from(Arc::new(client));
     let listeners = Listeners { plain: Some(plain), tls: Some((secure, server)) };
     let shutdown = Shutdown::new();
     let endpoint = tokio::spawn(run(Config::default(), listeners, service, shutdown.clone()));
@@ -103,26 +102,4 @@ async fn wait_and_hang_up<S: AsyncRead + AsyncWrite + Unpin>(
 async fn ask(client: &mut HttpClient) -> u16 {
     client.send(post("/v1/t?ttd=0.001")).await.unwrap();
     client.response().await.unwrap().status
-}
-
-/// Makes a certificate for `localhost`, and a client that trusts it.
-fn tls() -> (Arc<ServerConfig>, TlsConnector) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let certificate = made.cert.der().clone();
-    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let provider = Arc::new(ring::default_provider());
-    let server = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], key.into())
-        .unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate).unwrap();
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    (Arc::new(server), TlsConnector::from(Arc::new(client)))
 }

@@ -4,8 +4,6 @@ mod client;
 mod ending;
 mod resuming;
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use common::channel::{Channel, EventSink};
 use common::embedded::{EmbeddedLog, LogSettings};
@@ -13,7 +11,7 @@ use common::event::{COMMAND_TYPE, Event, TELEMETRY_TYPE};
 use common::id::DeviceKey;
 use common::registry::Scope;
 use common::service::{Clock, Limits, new_event_id};
-use common::testing::PATIENCE;
+use common::testing::eventually_async;
 
 use self::client::EventReader;
 use crate::Config;
@@ -180,10 +178,6 @@ async fn promise_8_one_slow_client_slows_only_itself() {
 
 /// Waits until a stream can be opened that could not before.
 async fn wait_for_room(streams: &Streams) {
-    let opened = async {
-        while streams.fixture.open(PATH, &streams.token, None).await.status() != 200 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, opened).await.expect("there is room");
+    let is_open = async || streams.fixture.open(PATH, &streams.token, None).await.status() == 200;
+    eventually_async("there is room", is_open).await;
 }

@@ -14,9 +14,7 @@ use super::*;
 use crate::auth::{Change, Secret};
 use crate::device::{Credential, DeviceSpec};
 use crate::id::{AppId, DeviceId, DeviceKey};
-
-/// Long enough for any machine: who waits for it in vain has found a defect.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::testing::{PATIENCE, eventually, eventually_async};
 
 /// A registry of its own, with the application `a`, in a directory that goes when the test ends.
 struct Fixture {
@@ -90,14 +88,4 @@ fn observed(registry: &Registry) -> Arc<Mutex<Vec<Change>>> {
 
 fn taken(changes: &Mutex<Vec<Change>>) -> Vec<Change> {
     std::mem::take(&mut changes.lock().unwrap())
-}
-
-/// Waits until a condition holds.
-async fn eventually<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    let wait = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what}"));
 }

@@ -11,9 +11,7 @@ use std::time::Duration;
 
 use actix_web::web::{self, Bytes, Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
-use rustls::crypto::ring;
-use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -22,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use super::{Problem, WebConfig, WebError, read_body, serve};
 use crate::net::Listeners;
 use crate::service::Shutdown;
-use crate::testing::{HttpClient, eventually};
+use crate::testing::{HttpClient, eventually, tls};
 
 /// The time limit that a test means to reach.
 const SHORT: Duration = Duration::from_millis(200);
@@ -100,29 +98,6 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Makes a certificate for `localhost`, and a client that trusts it and offers these protocols.
-fn tls(protocols: &[&[u8]]) -> (Arc<ServerConfig>, TlsConnector) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let certificate = made.cert.der().clone();
-    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let provider = Arc::new(ring::default_provider());
-    let server = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], key.into())
-        .unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate).unwrap();
-    let mut client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    client.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-    (Arc::new(server), TlsConnector::from(Arc::new(client)))
-}
-
 #[tokio::test]
 async fn a_request_is_answered_and_another_follows() {
     let server = TestServer::start(WebConfig::default());
@@ -159,7 +134,9 @@ async fn what_the_router_refuses_is_a_problem() {
 
 #[tokio::test]
 async fn tls_offers_http_1_1_only() {
-    let (config, connector) = tls(&[b"h2", b"http/1.1"]);
+    let (config, mut client) = tls().unwrap();
+    client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let connector = TlsConnector::from(Arc::new(client));
     let server = TestServer::start_on(WebConfig::default(), SHORT, |listener| Listeners {
         plain: None,
         tls: Some((listener, config)),

@@ -2,8 +2,10 @@
 
 use std::io::Write;
 
+use common::testing::eventually_blocking;
+
 use crate::client::{BOTH, Client, Connect, Version, packet};
-use crate::fixture::{Fixture, eventually};
+use crate::fixture::Fixture;
 
 /// Expects that the server closes a connection, whatever it says before that.
 pub(crate) fn expect_closed(mut client: Client) {
@@ -108,14 +110,14 @@ fn a_flood_of_publishes_stays_within_the_window() {
         client.stream.set_nonblocking(true).unwrap();
         let flood = crate::client::publish(version, "t", 0, 0, &[], &[0; 60_000]);
         let mut sent = 0;
-        eventually("the server stops reading", || {
+        eventually_blocking("the server stops reading", || {
             match client.stream.write(&flood[sent..]) {
                 Ok(written) => sent = (sent + written) % flood.len(),
                 Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
             }
             false
         });
-        eventually("the window fills", || fixture.channel.held() - held == 9);
+        eventually_blocking("the window fills", || fixture.channel.held() - held == 9);
     }
 }
 

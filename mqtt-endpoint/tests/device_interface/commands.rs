@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use common::command::Command;
 use common::service::{Clock, Limits};
-use common::testing::command;
+use common::testing::{command, eventually_blocking};
 use mqtt_endpoint::Config;
 
 use crate::client::{BOTH, Client, Connect, Version, packet, text, user_property};
-use crate::fixture::{Fixture, device_key, eventually};
+use crate::fixture::{Fixture, device_key};
 use crate::outcomes;
 
 #[test]
@@ -252,7 +252,7 @@ fn a_device_that_does_not_read_fills_only_its_own_queue() {
         let mut other = Client::device(&fixture, version, "d2");
         other.subscribe(&[("cmd", 1)]);
         let mut ids = Vec::new();
-        eventually("the queue overflows", || {
+        eventually_blocking("the queue overflows", || {
             ids.push(fixture.send("default/d1", "set", &LARGE));
             // What the connection takes is bounded: the buffers of the socket, a window and the queue.
             assert!(ids.len() < 200, "nothing overflows");
@@ -263,7 +263,7 @@ fn a_device_that_does_not_read_fills_only_its_own_queue() {
         other.acknowledge(received.id.unwrap());
         outcomes::expect(&id, "delivered puback");
         stuck.vanish();
-        eventually("every command has come to an end", || {
+        eventually_blocking("every command has come to an end", || {
             ids.iter().all(|id| outcomes::outcomes(id).len() == 1)
         });
     }

@@ -1,5 +1,6 @@
 //! How sessions end: DISCONNECT, takeover, revocation, shutdown, silence; and the will.
 
+use common::testing::eventually_blocking;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use common::time::Timestamp;
 use mqtt_endpoint::Config;
 
 use crate::client::{BOTH, Client, Connect, DISCONNECT, Version, Will, text};
-use crate::fixture::{Fixture, Setup, device_key, eventually};
+use crate::fixture::{Fixture, Setup, device_key};
 use crate::outcomes;
 
 #[test]
@@ -136,7 +137,7 @@ fn a_device_that_is_held_up_by_the_channel_is_not_silent() {
     fixture.channel.hold();
     let mut client = Client::connect(&fixture, Version::V3, &Connect { keep_alive: 2, ..Connect::new("d1") });
     client.publish("t", 1, 1, b"x");
-    eventually("it is in flight", || fixture.channel.held() == 1);
+    eventually_blocking("it is in flight", || fixture.channel.held() == 1);
     client.send(&[0xc0, 0]);
     std::thread::sleep(Duration::from_secs(4));
     fixture.channel.release(Ok(()));
@@ -171,7 +172,7 @@ fn a_shutdown_flushes_acknowledgements_and_says_goodbye() {
         let mut unborn = Client::open(&fixture, version);
         fixture.channel.hold();
         busy.publish("t", 1, 1, b"x");
-        eventually("it is in flight", || fixture.channel.held() == 1);
+        eventually_blocking("it is in flight", || fixture.channel.held() == 1);
         fixture.shutdown.cancel();
         idle.expect_end(0x8b);
         unborn.expect_close();
@@ -189,7 +190,7 @@ fn a_shutdown_ends_within_the_grace_time() {
     fixture.channel.hold();
     let mut client = Client::device(&fixture, Version::V5, "d1");
     client.publish("t", 1, 1, b"x");
-    eventually("it is in flight", || fixture.channel.held() == 1);
+    eventually_blocking("it is in flight", || fixture.channel.held() == 1);
     fixture.stop().unwrap();
     // No PUBACK for what the channel has not acknowledged.
     client.expect_end(0x8b);
@@ -202,7 +203,7 @@ fn a_disconnect_while_the_channel_is_silent_leaves_nothing_behind() {
     for (index, version) in BOTH.into_iter().enumerate() {
         let mut client = Client::device(&fixture, version, "d1");
         client.publish("t", 1, 1, b"x");
-        eventually("it is in flight", || fixture.channel.held() == index + 1);
+        eventually_blocking("it is in flight", || fixture.channel.held() == index + 1);
         client.vanish();
     }
     // The shutdown at the end of the test waits for every connection: none may be stuck.

@@ -2,7 +2,6 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{Duration, Instant};
 
 use common::auth::Authenticator;
 use common::channel::Channel;
@@ -11,7 +10,7 @@ use common::event::Event;
 use common::id::DeviceKey;
 use common::net::Listeners;
 use common::service::{Clock, DeviceService, Limits, Shutdown};
-use common::testing::{MemoryChannel, PATIENCE, StaticAuthenticator, command};
+use common::testing::{MemoryChannel, PATIENCE, StaticAuthenticator, command, eventually_blocking};
 use mqtt_endpoint::{Config, Error};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -127,7 +126,7 @@ impl Fixture {
 
     /// Waits until so many events of telemetry are in the channel, and returns them.
     pub(crate) fn wait_for_telemetry(&self, count: usize) -> Vec<Event> {
-        eventually("telemetry arrives", || self.telemetry().len() >= count);
+        eventually_blocking("telemetry arrives", || self.telemetry().len() >= count);
         self.telemetry()
     }
 
@@ -150,14 +149,4 @@ impl Drop for Fixture {
 
 pub(crate) fn device_key(text: &str) -> DeviceKey {
     DeviceKey::from_bytes(text.as_bytes()).unwrap()
-}
-
-/// Waits until a condition holds.
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let clock = Clock::system();
-    let deadline: Instant = clock.instant() + PATIENCE;
-    while !condition() {
-        assert!(clock.instant() < deadline, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }

@@ -1,12 +1,13 @@
 //! Limits on connections.
 
+use common::testing::eventually_blocking;
 use std::time::Duration;
 
 use common::service::Limits;
 use mqtt_endpoint::Config;
 
 use crate::client::{BOTH, Client, Connect, Version};
-use crate::fixture::{Fixture, eventually};
+use crate::fixture::Fixture;
 
 #[test]
 fn a_connection_that_says_nothing_is_closed_in_time() {
@@ -28,7 +29,7 @@ fn connections_in_all_are_limited() {
     assert_eq!(third.try_read().unwrap(), None);
     first.ping();
     second.disconnect(0);
-    eventually("there is room again", || {
+    eventually_blocking("there is room again", || {
         let mut client = Client::open(&fixture, Version::V3);
         drop(std::io::Write::write_all(&mut client.stream, &Connect::new("d2").packet(Version::V3)));
         client.try_read().is_ok_and(|packet| packet.is_some())

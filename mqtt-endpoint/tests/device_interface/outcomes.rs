@@ -1,5 +1,6 @@
 //! What became of commands, read from the log: where else it is told comes with the outcomes channel.
 
+use common::testing::eventually_blocking;
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -7,8 +8,6 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
-
-use crate::fixture::eventually;
 
 static OUTCOMES: LazyLock<Mutex<HashMap<String, Vec<String>>>> = LazyLock::new(Mutex::default);
 
@@ -20,7 +19,7 @@ pub(crate) fn observe() {
 
 /// Waits until a command has come to an end, and expects that it is this one.
 pub(crate) fn expect(id: &str, outcome: &str) {
-    eventually("the command comes to an end", || !outcomes(id).is_empty());
+    eventually_blocking("the command comes to an end", || !outcomes(id).is_empty());
     assert_eq!(outcomes(id), [outcome]);
 }
 

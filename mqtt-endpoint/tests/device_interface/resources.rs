@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use common::BoxFuture;
 use common::auth::{AuthError, Authenticator, ChangeObserver, Login};
-use common::testing::StaticAuthenticator;
+use common::testing::{StaticAuthenticator, eventually_blocking};
 use tokio::sync::Semaphore;
 
 use crate::attacks::expect_closed;
 use crate::client::{Client, Connect, Version, packet, text, variable_length};
-use crate::fixture::{Fixture, PASSWORD, Setup, device_key, eventually};
+use crate::fixture::{Fixture, PASSWORD, Setup, device_key};
 
 /// Returns the resident memory of this process in KiB.
 fn resident() -> usize {
@@ -77,7 +77,7 @@ fn a_flood_of_pings_by_a_device_that_does_not_read_is_bounded() {
     let pings = [0xc0, 0].repeat(50_000);
     let before = resident();
     let mut blocked = 0;
-    eventually("the server stops reading", || {
+    eventually_blocking("the server stops reading", || {
         match client.stream.write(&pings) {
             Ok(_) => blocked = 0,
             Err(_) => blocked += 1,

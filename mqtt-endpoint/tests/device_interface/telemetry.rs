@@ -1,5 +1,6 @@
 //! PUBLISH by a device.
 
+use common::testing::eventually_blocking;
 use std::time::Duration;
 
 use common::channel::PublishError;
@@ -8,7 +9,7 @@ use common::service::Limits;
 use mqtt_endpoint::Config;
 
 use crate::client::{BOTH, Client, Connect, Version, publish, text, user_property};
-use crate::fixture::{Fixture, eventually};
+use crate::fixture::Fixture;
 
 #[test]
 fn telemetry_is_persisted_byte_for_byte_before_puback() {
@@ -32,7 +33,7 @@ fn puback_waits_for_the_channel() {
         for id in 1..=3 {
             client.publish("t", 1, id, b"x");
         }
-        eventually("three are in flight", || fixture.channel.held() == 3);
+        eventually_blocking("three are in flight", || fixture.channel.held() == 3);
         client.ping();
         fixture.channel.release(Ok(()));
         assert_eq!([client.puback(), client.puback(), client.puback()], [(1, 0), (2, 0), (3, 0)]);
@@ -278,7 +279,7 @@ fn receive_maximum_is_kept() {
     for id in 1..=4 {
         client.publish("t", 1, id, b"x");
     }
-    eventually("three more are in flight", || fixture.channel.held() == 6);
+    eventually_blocking("three more are in flight", || fixture.channel.held() == 6);
     fixture.channel.release(Ok(()));
     for id in 1..=4 {
         assert_eq!(client.puback(), (id, 0));

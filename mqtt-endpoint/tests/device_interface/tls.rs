@@ -5,11 +5,10 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::net::load_tls;
-use common::testing::PATIENCE;
+use common::testing::{PATIENCE, tls};
 use mqtt_endpoint::Config;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use crate::client::{BOTH, Connect, publish};
 use crate::fixture::{Fixture, Setup};
@@ -20,20 +19,8 @@ struct Tls {
 }
 
 fn start(config: Config) -> Tls {
-    let directory = tempfile::tempdir().unwrap();
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (certificate, key) = (directory.path().join("crt"), directory.path().join("key"));
-    std::fs::write(&certificate, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let tls = Some(load_tls(&certificate, &key).unwrap());
-    let fixture = Fixture::set_up(Setup { config, tls, ..Setup::default() });
-    let mut roots = RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let client = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let (server, client) = tls().unwrap();
+    let fixture = Fixture::set_up(Setup { config, tls: Some(server), ..Setup::default() });
     Tls { fixture, client: Arc::new(client) }
 }
 

@@ -88,7 +88,7 @@ async fn a_check_that_began_before_a_change_is_not_believed_after_it() {
         let registry = registry.registry.clone();
         async move { registry.authenticate(&login("a/d", "old")).await }
     });
-    eventually("the check waits", || async { registry.shared.passwords.waiting() == 1 }).await;
+    eventually("the check waits", || registry.shared.passwords.waiting() == 1).await;
     let none = DeviceSpec { credentials: Some(vec![]), ..DeviceSpec::default() };
     registry.put_device(&key("a/d"), none).await.unwrap();
     // The same login, after the change, does not wait for that check: it is refused while that one is still held.
@@ -125,7 +125,7 @@ async fn the_same_login_at_the_same_time_is_checked_once() {
             tokio::spawn(async move { (secret, registry.authenticate(&login("a/d", secret)).await) })
         })
         .collect();
-    eventually("two different logins wait", || async { registry.shared.passwords.waiting() == 2 }).await;
+    eventually("two different logins wait", || registry.shared.passwords.waiting() == 2).await;
     drop(held);
     for login in logins {
         let (secret, verdict) = login.await.unwrap();
@@ -151,10 +151,10 @@ async fn logins_beyond_the_limits_are_refused_and_those_that_are_known_are_not()
     };
     // Whoever guesses at one device occupies 16 places and no more.
     let mut guesses: Vec<_> = (0..16).map(|i| begin("a/d", i)).collect();
-    eventually("guesses at one device wait", || async { registry.shared.passwords.waiting() == 16 }).await;
+    eventually("guesses at one device wait", || registry.shared.passwords.waiting() == 16).await;
     assert_eq!(registry.authenticate(&login("a/d", "p")).await, Err(AuthError::Busy));
     guesses.extend((0..4).map(|i| begin("a/e", i)));
-    eventually("all places are taken", || async { registry.shared.passwords.waiting() == 20 }).await;
+    eventually("all places are taken", || registry.shared.passwords.waiting() == 20).await;
     assert_eq!(registry.authenticate(&login("a/e", "p")).await, Err(AuthError::Busy));
     assert_eq!(registry.put_device(&key("a/g"), password("p")).await, Err(RegistryError::Busy));
     assert_eq!(registry.authenticate(&login("a/f", "p")).await, Ok(()));
@@ -194,7 +194,7 @@ async fn a_login_whose_caller_goes_is_checked_to_its_end() {
     assert!(impatient.is_err());
     drop(held);
     let (tag, epoch) = (registry.shared.cache.tag(&right), registry.shared.cache.epoch(&right.device));
-    eventually("it is known to be right", || async { registry.shared.cache.is_verified(&tag, epoch) }).await;
+    eventually("it is known to be right", || registry.shared.cache.is_verified(&tag, epoch)).await;
 }
 
 #[test]

@@ -30,14 +30,14 @@ async fn a_change_reaches_other_processes() {
     one.put_device(&key("a/d"), password("q")).await.unwrap();
     one.delete_device(&key("a/e")).await.unwrap();
     let changes = [Change::Device(key("a/d")), Change::Device(key("a/e"))];
-    eventually("the changes arrive", || async { at_other.lock().unwrap().len() == 2 }).await;
+    eventually("the changes arrive", || at_other.lock().unwrap().len() == 2).await;
     assert_eq!(taken(&at_other), changes);
     assert_eq!(other.authenticate(&login("a/d", "p")).await, Err(AuthError::Denied));
     assert_eq!(other.device_exists(&key("a/e")).await, Ok(false));
     assert_eq!(other.authenticate(&login("a/f", "p")).await, Ok(()));
 
     other.delete_application(&app("a")).await.unwrap();
-    eventually("the application goes", || async { at_one.lock().unwrap().len() == 3 }).await;
+    eventually("the application goes", || at_one.lock().unwrap().len() == 3).await;
     // Each process hears of its own changes once: here of the first two.
     let [first, second] = changes;
     assert_eq!(taken(&at_one), [first, second, Change::Application(app("a"))]);
@@ -73,7 +73,7 @@ async fn a_revoked_token_is_soon_refused_by_other_processes() {
     let (token, secret) = one.create_token(&app("a"), [Scope::Events].into(), String::new()).await.unwrap();
     assert!(other.grant(&secret).await.is_ok());
     one.delete_token(&app("a"), &token.id).await.unwrap();
-    eventually("it is refused", || async { other.grant(&secret).await == Err(AuthError::Denied) }).await;
+    eventually_async("it is refused", async || other.grant(&secret).await == Err(AuthError::Denied)).await;
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ async fn a_body_that_nobody_wants_is_not_waited_for() {
 
 #[tokio::test]
 async fn a_tls_handshake_that_does_not_end_is_cut_off() {
-    let (tls, _) = tls(&[]);
+    let (tls, _) = tls().unwrap();
     let config = WebConfig { tls_timeout: SHORT, ..WebConfig::default() };
     let server =
         TestServer::start_on(config, SHORT, |listener| Listeners { plain: None, tls: Some((listener, tls)) });
