@@ -43,9 +43,8 @@ async fn telemetry(
     let login = login.ok_or_else(|| reply::failed(service.refuse_login(Protocol::Http)))?;
     let session = service.log_in(Protocol::Http, &login, None).await.map_err(reply::failed)?;
     drop(login);
-    let (telemetry, wait) = read(path, &request, &mut payload, &endpoint).await.map_err(|unfit| {
+    let (telemetry, wait) = read(path, &request, &mut payload, &endpoint).await.inspect_err(|unfit| {
         session.count(TelemetryOutcome::Failed(unfit.kind()));
-        unfit
     })?;
     let Some(ttd) = wait.granted else {
         session.publish(telemetry, None).await.map_err(reply::failed)?;
