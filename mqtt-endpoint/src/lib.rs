@@ -5,7 +5,7 @@
 //! `server` accepts a connection and hands it to `handshake`, which reads CONNECT and logs the device in. From then on
 //! one task runs one `session`: it reads packets, hands telemetry to the channel (`telemetry`) and writes commands to
 //! the device (`connection`). `wire` translates packets to and from what the session knows (`packet`), by the thin
-//! mappings `v3` and `v5`; `reply` holds every code that a device can be told.
+//! mappings `v3` and `v5`; `reply` holds every code that a device can be told, and `reason` the words for it.
 //!
 //! # What is taken of ntex-mqtt, and what is not
 //!
@@ -37,6 +37,7 @@ mod connection;
 mod frame;
 mod handshake;
 mod packet;
+mod reason;
 mod reply;
 mod server;
 mod session;

@@ -1,4 +1,5 @@
 //! What a device is told: outcomes and kinds of failure as codes of MQTT 3.1.1 and 5.
+//! [`crate::reason`] has the words for them.
 //!
 //! The matches on [`ErrorKind`] and [`End`] are exhaustive, so that a new kind must be given its codes here.
 
@@ -79,6 +80,8 @@ pub(crate) enum Goodbye {
     ProtocolError,
     /// A packet is longer than may be.
     PacketTooLarge,
+    /// An answer is longer than the device takes.
+    AnswerTooLarge,
     /// More messages are in flight than Receive Maximum.
     ReceiveMaximumExceeded,
     /// A topic alias is unknown or above the maximum.
@@ -120,7 +123,7 @@ impl Goodbye {
         match self {
             Self::Malformed => Code::MalformedPacket,
             Self::ProtocolError => Code::ProtocolError,
-            Self::PacketTooLarge => Code::PacketTooLarge,
+            Self::PacketTooLarge | Self::AnswerTooLarge => Code::PacketTooLarge,
             Self::ReceiveMaximumExceeded => Code::ReceiveMaximumExceeded,
             Self::TopicAliasInvalid => Code::TopicAliasInvalid,
             Self::QosNotSupported => Code::QosNotSupported,

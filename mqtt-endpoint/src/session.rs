@@ -320,7 +320,7 @@ impl Session {
     fn send(&self, packet: Outbound) -> ControlFlow<Ending> {
         match self.io.encode(packet, &self.wire) {
             Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(Goodbye::PacketTooLarge.into()),
+            Err(_) => ControlFlow::Break(Goodbye::AnswerTooLarge.into()),
         }
     }
 

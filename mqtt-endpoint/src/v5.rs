@@ -1,5 +1,7 @@
 //! The packets of MQTT 5.
 
+use std::num::NonZeroU16;
+
 use common::event::extension::TRACEPARENT;
 use ntex::util::{ByteString, Bytes};
 use ntex_mqtt::QoS;
@@ -10,7 +12,8 @@ use ntex_mqtt::v5::codec::{
 };
 
 use crate::packet::{self, Inbound, Outbound};
-use crate::reply::{Goodbye, puback};
+use crate::reason;
+use crate::reply::{Goodbye, Granted, puback};
 use crate::wire::{CommandFields, to_bytes};
 
 /// The user property that holds a command's name.
@@ -110,19 +113,22 @@ fn message(
 }
 
 /// Translates what a device is sent.
+///
+/// The codec leaves out reason strings that the device did not ask for (section 3.1.2.11.7), or that make the packet
+/// longer than it takes (section 3.1.2.11.4).
 pub(crate) fn outbound(packet: Outbound) -> Encoded {
     let packet = match packet {
         Outbound::Accept(accept) => self::accept(accept).into(),
-        Outbound::Refuse(refusal) => connack(refusal.v5()).into(),
-        Outbound::Acknowledge { id, result } => {
-            PublishAck { packet_id: id, reason_code: puback(result), ..PublishAck::default() }.into()
+        Outbound::Refuse(refusal) => {
+            let reason_string = Some(ByteString::from_static(refusal.reason()));
+            ConnectAck { reason_string, ..connack(refusal.v5()) }.into()
         }
-        Outbound::SubAck { id, granted } => Packet::SubscribeAck(SubscribeAck {
-            packet_id: id,
-            properties: UserProperties::new(),
-            reason_string: None,
-            status: granted.into_iter().map(crate::reply::Granted::v5).collect(),
-        }),
+        Outbound::Acknowledge { id, result } => {
+            let reason_string = result.err().map(reason::telemetry).map(ByteString::from_static);
+            let reason_code = puback(result);
+            PublishAck { packet_id: id, reason_code, reason_string, ..PublishAck::default() }.into()
+        }
+        Outbound::SubAck { id, granted } => suback(id, &granted),
         Outbound::UnsubAck { id, existed } => Packet::UnsubscribeAck(UnsubscribeAck {
             packet_id: id,
             properties: UserProperties::new(),
@@ -131,9 +137,23 @@ pub(crate) fn outbound(packet: Outbound) -> Encoded {
         }),
         Outbound::Pong => Packet::PingResponse,
         Outbound::Command(publish) => return command(*publish),
-        Outbound::Disconnect(goodbye) => Disconnect::new(goodbye.v5()).into(),
+        Outbound::Disconnect(goodbye) => {
+            let reason_string = ByteString::from_static(goodbye.reason());
+            Disconnect::new(goodbye.v5()).reason_string(Some(reason_string)).into()
+        }
     };
     Encoded::Packet(packet)
+}
+
+/// Answers SUBSCRIBE. There is one reason string for all filters: that of the first that was refused.
+fn suback(id: NonZeroU16, granted: &[Granted]) -> Packet {
+    let reason = granted.iter().find_map(|granted| granted.reason());
+    Packet::SubscribeAck(SubscribeAck {
+        packet_id: id,
+        properties: UserProperties::new(),
+        reason_string: reason.map(ByteString::from_static),
+        status: granted.iter().map(|granted| granted.v5()).collect(),
+    })
 }
 
 fn unsubscribed(existed: bool) -> UnsubscribeAckReason {

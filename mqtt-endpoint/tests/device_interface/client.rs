@@ -33,6 +33,35 @@ pub(crate) struct Packet {
     pub(crate) body: Vec<u8>,
 }
 
+impl Packet {
+    /// Returns the properties of an answer or DISCONNECT of MQTT 5 as they are on the wire, without their length.
+    pub(crate) fn properties(&self) -> &[u8] {
+        let head = match self.kind {
+            CONNACK | SUBACK => 2,
+            PUBACK => 3,
+            DISCONNECT => 1,
+            kind => panic!("the properties of packet type {kind} are not read here"),
+        };
+        let mut rest = &self.body[head..];
+        let length = take(&mut rest, 1)[0];
+        assert!(length < 0x80, "a longer length is not read here");
+        take(&mut rest, length.into())
+    }
+
+    /// Returns the reason string, which this server puts last.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        let properties = self.properties();
+        (0..properties.len()).find_map(|at| match &properties[at..] {
+            [0x1f, high, low, reason @ ..]
+                if usize::from(u16::from_be_bytes([*high, *low])) == reason.len() =>
+            {
+                std::str::from_utf8(reason).ok()
+            }
+            _ => None,
+        })
+    }
+}
+
 /// The parts of a PUBLISH of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Received {
@@ -168,8 +197,11 @@ impl Client {
         }
         self.send(&packet(0x82, &body));
         let suback = self.read();
-        let head = 2 + usize::from(self.version == Version::V5);
         assert_eq!((suback.kind, &suback.body[..2]), (SUBACK, [0, 7].as_slice()));
+        let head = match self.version {
+            Version::V3 => 2,
+            Version::V5 => 3 + suback.properties().len(),
+        };
         suback.body[head..].to_vec()
     }
 

@@ -10,6 +10,7 @@ mod endings;
 mod fixture;
 mod limits;
 mod outcomes;
+mod reasons;
 mod resources;
 mod telemetry;
 mod tls;
