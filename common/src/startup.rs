@@ -20,7 +20,7 @@ pub use admin_token::AdminTokenOptions;
 pub use channel::{ChannelOptions, Channels, RetentionOptions, open_channels};
 pub use limits::LimitOptions;
 pub use logging::LogOptions;
-pub use process::{BadConfiguration, EXIT_BAD_CONFIGURATION, parse, report, serve};
+pub use process::{BadConfiguration, EXIT_BAD_CONFIGURATION, parse, raise_descriptor_limit, report, serve};
 pub use registry::{RegistryOptions, open_registry};
 pub use replica::{Replica, ReplicaOptions};
 pub use services::Services;

@@ -36,6 +36,7 @@ pub fn main(up: Up) -> ExitCode {
 async fn run(up: Up, shutdown: Shutdown) -> anyhow::Result<()> {
     let clock = Clock::system();
     let Checked { data, certificate, admin_token } = check(&up)?;
+    startup::raise_descriptor_limit();
     let metrics = install_metrics()?;
     data.create()?;
     // The log comes first: its lock keeps a second process out of the directory.
@@ -65,6 +66,7 @@ struct Checked {
 
 fn check(up: &Up) -> anyhow::Result<Checked> {
     up.registry.check()?;
+    up.listen.check()?;
     let certificate = up.tls.load()?.zip(up.tls.tls_cert.clone());
     Ok(Checked { data: up.data_dir.open()?, certificate, admin_token: up.admin_token.read()? })
 }

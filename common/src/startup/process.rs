@@ -81,7 +81,6 @@ where
     F: Future<Output = anyhow::Result<()>>,
 {
     logs.init()?;
-    raise_descriptor_limit();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let result = runtime.block_on(async {
@@ -100,10 +99,12 @@ where
     result
 }
 
-/// Raises the soft limit of descriptors, one for each connection, to the hard one.
-fn raise_descriptor_limit() {
+/// Raises the soft limit of descriptors, one for each connection, to the hard one, and says what it got.
+///
+/// A server does this once its options are known to be good: nothing stands above what is said about bad ones.
+pub fn raise_descriptor_limit() {
     match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(limit) => tracing::info!(limit, "this process may open so many files and connections"),
+        Ok(limit) => tracing::info!(limit, "raised the limit of open files and connections"),
         Err(error) => tracing::warn!(%error, "cannot raise the limit of open files and connections"),
     }
 }

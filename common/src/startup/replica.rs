@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::{
     BadConfiguration, ChannelOptions, Channels, LimitOptions, LogOptions, RegistryOptions, TlsOptions,
-    open_channels, open_registry,
+    open_channels, open_registry, raise_descriptor_limit,
 };
 use crate::auth::Secret;
 use crate::net::{Listen, Listeners};
@@ -82,12 +82,23 @@ impl Replica {
                 "there is nothing to listen on (options --listen and --tls-listen, which needs --tls-cert)";
             return Err(BadConfiguration(reason.to_owned()).into());
         }
+        raise_descriptor_limit();
+        if tls != Listen::Off && certificate.is_none() {
+            tracing::info!(address = %tls, "TLS is off: there is no certificate (options --tls-cert and --tls-key)");
+        }
         let metrics = install_metrics()?;
         let listeners = Listeners::bind(plain, tls, certificate.as_ref())?;
         let admin = options.admin_listen.bind()?;
         let clock = Clock::system();
         let channels = open_channels(&options.channel, clock.clone()).await?;
+        let without_operator = admin_token.is_none();
         let registry = open_registry(&options.registry, admin_token, clock.clone()).await?;
+        if without_operator && registry.applications().await?.is_empty() {
+            tracing::warn!(
+                "there is no application yet, and this process cannot make one: give a command-endpoint an operator's \
+                 token (option --admin-token-file or variable DROGUE_ADMIN_TOKEN)"
+            );
+        }
         let (plain, tls) = listeners.addresses();
         tracing::info!(?plain, ?tls, admin = %options.admin_listen, "listening");
         Ok(Self { channels, registry, clock, listeners, admin, metrics, limits: options.limits.limits() })

@@ -3,7 +3,8 @@
 use clap::Args;
 use common::net::Listen;
 use common::startup::{
-    AdminTokenOptions, LimitOptions, LogOptions, RegistryOptions, RetentionOptions, TlsOptions,
+    AdminTokenOptions, BadConfiguration, LimitOptions, LogOptions, RegistryOptions, RetentionOptions,
+    TlsOptions,
 };
 
 use crate::cli::DataDirOption;
@@ -81,4 +82,46 @@ pub(super) struct ListenOptions {
     /// Health and metrics.
     #[arg(long, env = "DROGUE_ADMIN_LISTEN", value_name = "LISTEN", default_value = "127.0.0.1:9090")]
     pub(super) admin_listen: Listen,
+}
+
+impl ListenOptions {
+    /// Checks that there is something to listen on. Health and metrics alone are those of nothing.
+    pub(super) fn check(&self) -> Result<(), BadConfiguration> {
+        let devices = [self.http_listen, self.https_listen, self.mqtt_listen, self.mqtts_listen];
+        let applications = [self.api_listen, self.api_tls_listen];
+        if devices.into_iter().chain(applications).any(|listen| listen != Listen::Off) {
+            return Ok(());
+        }
+        let reason = "there is nothing to listen on: --http-listen, --https-listen, --mqtt-listen, --mqtts-listen, \
+                      --api-listen and --api-tls-listen are all 'off'";
+        Err(BadConfiguration(reason.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Options {
+        #[command(flatten)]
+        listen: ListenOptions,
+    }
+
+    #[test]
+    fn health_and_metrics_alone_are_nothing_to_listen_on() {
+        let off =
+            ["http", "https", "mqtt", "mqtts", "api", "api-tls"].map(|name| format!("--{name}-listen=off"));
+        let check = |off: &[String]| {
+            let arguments = std::iter::once("test").chain(off.iter().map(String::as_str));
+            Options::try_parse_from(arguments).unwrap().listen.check()
+        };
+        assert!(check(&off).unwrap_err().to_string().contains("--api-tls-listen"));
+        for on in 0..off.len() {
+            let others = [&off[..on], &off[on + 1..]].concat();
+            assert_eq!(check(&others), Ok(()), "{others:?}");
+        }
+    }
 }
