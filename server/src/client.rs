@@ -64,6 +64,25 @@ pub struct ApiOptions {
 }
 
 impl ApiOptions {
+    /// Names the data directory.
+    ///
+    /// # Errors
+    /// See [`DataDir::at`].
+    pub fn data(&self) -> anyhow::Result<DataDir> {
+        DataDir::at(&self.data_dir)
+    }
+
+    /// Returns the token to ask with, if there is one: the given one, else the operator's.
+    ///
+    /// # Errors
+    /// Names the file that cannot be read.
+    pub fn token(&self, data: &DataDir) -> anyhow::Result<Option<Secret>> {
+        match &self.token {
+            Some(token) => Ok(Some(token.clone())),
+            None => data.read_token(ADMIN_TOKEN),
+        }
+    }
+
     /// Says that something was done: in words on a terminal, as the server's JSON for scripts.
     fn done(&self, words: String, answer: &Value) -> anyhow::Result<()> {
         if self.json {
@@ -107,15 +126,12 @@ impl Client {
     /// # Errors
     /// Fails if there is no token, or if the CA is unreadable.
     pub fn open(options: &ApiOptions) -> anyhow::Result<Self> {
-        let data = DataDir::at(&options.data_dir)?;
+        let data = options.data()?;
         let base = match &options.api {
             Some(api) => api.clone(),
             None => api_of(&data)?,
         };
-        let token = match &options.token {
-            Some(token) => token.clone(),
-            None => data.read_token(ADMIN_TOKEN)?.ok_or_else(|| no_token(&data))?,
-        };
+        let token = options.token(&data)?.ok_or_else(|| no_token(&data))?;
         let development = data.file(CA_CERTIFICATE);
         let trust = match &options.ca_cert {
             Some(path) => Trust::Only(path),
@@ -147,11 +163,7 @@ impl Client {
     /// # Errors
     /// As for [`Self::send`]; or the answer is not the expected one.
     pub async fn fetch<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
-        let response = self.send(request).await?;
-        response
-            .json()
-            .await
-            .context("the answer is not what this version expects; is the server of another version?")
+        read_json(self.send(request).await?).await
     }
 
     /// Fetches a whole list, page by page.
@@ -186,6 +198,14 @@ impl Client {
             anyhow::anyhow!(what)
         }
     }
+}
+
+/// Reads the JSON of an answer.
+async fn read_json<T: DeserializeOwned>(answer: Response) -> anyhow::Result<T> {
+    answer
+        .json()
+        .await
+        .context("the answer is not what this version expects; is the server of another version?")
 }
 
 /// Returns where the server of a data directory listens, or where servers listen by default.

@@ -2,10 +2,10 @@
 
 use clap::{Args, Subcommand};
 use common::id::AppId;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::{ApiOptions, Client};
+use super::{ApiOptions, Client, read_json};
 use crate::output;
 
 /// Create, list, show and delete applications.
@@ -48,8 +48,10 @@ impl Apps {
         let request = |method, name: &AppId| client.request(method, &format!("v1/apps/{name}"));
         match &self.verb {
             Verb::Create { name } => {
-                let app: Value = client.fetch(request(Method::PUT, name).json(&json!({}))).await?;
-                self.api.done(format!("application {name} is there"), &app)
+                let answer = client.send(request(Method::PUT, name).json(&json!({}))).await?;
+                let made = answer.status() == StatusCode::CREATED;
+                let words = if made { "is made" } else { "was there already" };
+                self.api.done(format!("application {name} {words}"), &read_json(answer).await?)
             }
             Verb::List => {
                 let apps: Vec<Value> = client.list("v1/apps").await?;

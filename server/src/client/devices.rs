@@ -126,9 +126,7 @@ impl Devices {
     async fn create(&self, client: &Client, create: &Create) -> anyhow::Result<()> {
         let name = &create.name;
         match self.require(client, name).await {
-            Ok(()) => {
-                bail!("device {name} is there already; `drogue device set-password` changes its password")
-            }
+            Ok(()) => bail!("device {name} is there already; {}", self.instead(create)),
             Err(error) if is_not_found(&error) => {}
             Err(error) => return Err(error),
         }
@@ -152,6 +150,16 @@ impl Devices {
                 Ok(output::line(token)?)
             }
             _ => self.api.done(format!("device {name} is created"), &device),
+        }
+    }
+
+    /// Says what does what was wanted of a device that is there.
+    fn instead(&self, create: &Create) -> String {
+        let which = format!("{} --app {}", create.name, self.app);
+        if create.generate {
+            format!("choose another name, or delete it first with `drogue device delete {which}`")
+        } else {
+            format!("`drogue device set-password {which}` changes its password")
         }
     }
 
