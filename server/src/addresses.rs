@@ -10,10 +10,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::data_dir::DataDir;
 
-const HTTP: &str = "HTTP for devices";
-const MQTT: &str = "MQTT for devices";
-const API: &str = "applications";
-const ADMIN: &str = "health and metrics";
+/// One of the places where a server listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listener {
+    /// What it is for, in words.
+    pub name: &'static str,
+    /// The scheme of its URL.
+    pub scheme: &'static str,
+    /// The part that `/readyz` answers for.
+    pub part: Option<&'static str>,
+    /// Where it is, unless it is off.
+    pub address: Option<SocketAddr>,
+}
+
+impl Listener {
+    /// Returns its URL, unless it is off.
+    pub fn url(&self) -> Option<String> {
+        self.address.map(|address| format!("{}://{address}", self.scheme))
+    }
+}
 
 /// The addresses of the listeners; one that is off is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,16 +56,17 @@ pub struct Addresses {
 impl Addresses {
     const FILE: &str = "addresses.json";
 
-    /// Returns each listener with what it is for and its URL scheme, in the order in which they are shown.
-    pub fn listeners(&self) -> [(&'static str, &'static str, Option<SocketAddr>); 7] {
+    /// Returns the listeners in the order in which they are shown.
+    pub fn listeners(&self) -> [Listener; 7] {
+        let listener = |name, scheme, part, address| Listener { name, scheme, part, address };
         [
-            (HTTP, "http", self.http),
-            (HTTP, "https", self.https),
-            (MQTT, "mqtt", self.mqtt),
-            (MQTT, "mqtts", self.mqtts),
-            (API, "http", self.api),
-            (API, "https", self.api_tls),
-            (ADMIN, "http", self.admin),
+            listener("HTTP for devices", "http", Some("http"), self.http),
+            listener("HTTP for devices, TLS", "https", Some("http"), self.https),
+            listener("MQTT for devices", "mqtt", Some("mqtt"), self.mqtt),
+            listener("MQTT for devices, TLS", "mqtts", Some("mqtt"), self.mqtts),
+            listener("applications", "http", Some("api"), self.api),
+            listener("applications, TLS", "https", Some("api"), self.api_tls),
+            listener("health and metrics", "http", None, self.admin),
         ]
     }
 
@@ -64,11 +80,17 @@ impl Addresses {
         web_url(self.api, self.api_tls)
     }
 
+    /// Tells whether a URL is that of the application interface, plain or with TLS.
+    pub fn has_api(&self, url: &str) -> bool {
+        let url = url.trim_end_matches('/');
+        [web_url(self.api, None), web_url(None, self.api_tls)].into_iter().flatten().any(|own| own == url)
+    }
+
     /// Tells whether nobody on another machine can connect.
     pub fn are_loopback(&self) -> bool {
         self.listeners()
             .iter()
-            .filter_map(|(_, _, address)| *address)
+            .filter_map(|listener| listener.address)
             .all(|address| address.ip().is_loopback())
     }
 
@@ -137,6 +159,20 @@ mod tests {
         assert!(addresses.are_loopback());
         addresses.admin = "0.0.0.0:82".parse().ok();
         assert!(!addresses.are_loopback());
+    }
+
+    #[test]
+    fn the_own_interface_is_known_by_its_url() {
+        let addresses = Addresses {
+            http: "127.0.0.1:80".parse().ok(),
+            api: "0.0.0.0:81".parse().ok(),
+            api_tls: "127.0.0.1:82".parse().ok(),
+            ..Addresses::default()
+        };
+        assert!(addresses.has_api("http://127.0.0.1:81/") && addresses.has_api("https://127.0.0.1:82"));
+        for other in ["http://127.0.0.1:80", "http://127.0.0.1:82", "https://example.com"] {
+            assert!(!addresses.has_api(other), "{other}");
+        }
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use common::auth::{AuthError, Authenticator, Login, Secret};
 use common::device::{Credential, DeviceSpec};
+use common::error::ErrorKind;
 use common::id::{AppId, DEFAULT_APPLICATION, DeviceKey};
 use common::registry::{ApplicationSpec, Registry, Scope, generate_token};
 
 use crate::addresses::Addresses;
 use crate::data_dir::DataDir;
-use crate::quickstart::{EXAMPLE_DEVICE, EXAMPLE_PASSWORD};
+use crate::quickstart::{EXAMPLE_DEVICE, EXAMPLE_PASSWORD, Example};
 
 /// The file with the operator's token.
 pub const ADMIN_TOKEN: &str = "admin-token";
@@ -82,6 +83,20 @@ fn example_device() -> anyhow::Result<DeviceKey> {
     Ok(DeviceKey::new(&DEFAULT_APPLICATION.parse()?, &EXAMPLE_DEVICE.parse()?))
 }
 
+/// Returns what there is of the example device.
+///
+/// # Errors
+/// Fails if the registry does.
+pub async fn example(registry: &Registry) -> anyhow::Result<Example> {
+    match registry.device(&example_device()?).await {
+        Ok(device) if !device.enabled => Ok(Example::Disabled),
+        Ok(_) if login_works(registry).await => Ok(Example::Public),
+        Ok(_) => Ok(Example::Private),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Example::Missing),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Tells whether the example device can log in with its public password.
 pub async fn login_works(registry: &Registry) -> bool {
     let Ok(login) = Login::parse(EXAMPLE_DEVICE, Secret::new(EXAMPLE_PASSWORD)) else { return false };
@@ -147,6 +162,7 @@ mod tests {
         fixture.start(true).await;
         assert!(!fixture.has_token().await);
         assert!(!login_works(&fixture.registry).await);
+        assert_eq!(example(&fixture.registry).await.unwrap(), Example::Missing);
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -166,9 +182,10 @@ mod tests {
 
         let local = Fixture::new().await;
         local.start(true).await;
+        assert_eq!(example(&local.registry).await.unwrap(), Example::Public);
         local.start(false).await;
         assert!(!login_works(&local.registry).await);
-        assert!(!local.registry.device(&example_device().unwrap()).await.unwrap().enabled);
+        assert_eq!(example(&local.registry).await.unwrap(), Example::Disabled);
     }
 
     #[test]

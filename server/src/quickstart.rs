@@ -1,6 +1,7 @@
 //! What start-up and `drogue status` print: lines for the shell that send a first command to a device.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use crate::addresses::{Addresses, reachable};
 
@@ -9,21 +10,37 @@ pub const EXAMPLE_DEVICE: &str = "device_id";
 /// The password of the example device. It is public, which is why the device exists on loopback only.
 pub const EXAMPLE_PASSWORD: &str = "foobar";
 
+/// What there is of the example device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Example {
+    /// It has the public password.
+    Public,
+    /// It has a password that only its owner knows.
+    Private,
+    /// It may not log in.
+    Disabled,
+    /// There is no such device.
+    Missing,
+}
+
 /// What the printed lines are filled with.
 #[derive(Debug, Clone)]
 pub struct Quickstart<'a> {
     /// Where the server listens.
     pub addresses: &'a Addresses,
+    /// The server's data directory, in which the command line finds the server.
+    pub data: &'a Path,
     /// The token of the application `default`, if it is known and valid.
     pub token: Option<&'a str>,
-    /// The password of the example device, if it is known.
-    pub password: Option<&'a str>,
+    /// What there is of the example device.
+    pub example: Example,
 }
 
 impl Quickstart<'_> {
     /// Writes the section "Send commands to the device". Each line that is indented can be pasted into bash and zsh.
     pub fn section(&self) -> String {
         let mut text = "Send commands to the device\n\n".to_owned();
+        text += &self.prepare().unwrap_or_default();
         let publish = self.publish();
         if let Some(lines) = &publish {
             text += "Publish data from the device, and say how long you will wait for a command with 'ttd' (seconds):\n";
@@ -42,6 +59,26 @@ impl Quickstart<'_> {
             text += &line;
         }
         text
+    }
+
+    /// The line without which the others cannot work, and why it is needed.
+    fn prepare(&self) -> Option<String> {
+        self.addresses.api_url()?;
+        let data = format!("--data-dir {}", quote(&self.data.to_string_lossy()));
+        let password = format!("--password {}", self.password());
+        match self.example {
+            Example::Public | Example::Private => None,
+            Example::Missing => Some(format!(
+                "There is no device '{EXAMPLE_DEVICE}': it was deleted, or never made because others can connect. Make \
+                 it, with a password of your own:\n  \
+                 drogue device create {EXAMPLE_DEVICE} {password} {data}\n"
+            )),
+            Example::Disabled => Some(format!(
+                "The device '{EXAMPLE_DEVICE}' is disabled. Give it a password of your own, and enable it:\n  \
+                 drogue device set-password {EXAMPLE_DEVICE} {password} {data} && \
+                 drogue device enable {EXAMPLE_DEVICE} {data}\n"
+            )),
+        }
     }
 
     /// Lines that publish and wait over HTTP, or over HTTPS where that alone is on.
@@ -103,8 +140,11 @@ impl Quickstart<'_> {
         quote(&self.addresses.ca.to_string_lossy())
     }
 
-    fn password(&self) -> String {
-        self.password.map_or_else(|| "PASSWORD".to_owned(), quote)
+    fn password(&self) -> &'static str {
+        match self.example {
+            Example::Public => EXAMPLE_PASSWORD,
+            Example::Private | Example::Disabled | Example::Missing => "PASSWORD",
+        }
     }
 }
 
@@ -137,7 +177,11 @@ mod tests {
     }
 
     fn section(addresses: &Addresses) -> String {
-        Quickstart { addresses, token: Some("drogue_abc"), password: Some("foobar") }.section()
+        with_example(addresses, Example::Public)
+    }
+
+    fn with_example(addresses: &Addresses, example: Example) -> String {
+        Quickstart { addresses, data: Path::new("/my data"), token: Some("drogue_abc"), example }.section()
     }
 
     #[test]
@@ -160,9 +204,23 @@ Send a command to that device from another terminal:
 
     #[test]
     fn what_is_unknown_has_a_placeholder() {
-        let text = Quickstart { addresses: &addresses(), token: None, password: None }.section();
+        let (addresses, data, example) = (&addresses(), Path::new("/data"), Example::Private);
+        let text = Quickstart { addresses, data, token: None, example }.section();
         assert!(text.contains("-a $DROGUE_TOKEN POST"), "{text}");
         assert!(text.contains("--auth device_id:PASSWORD ") && text.contains("-P PASSWORD "), "{text}");
+    }
+
+    #[test]
+    fn a_device_that_cannot_log_in_is_first_made_to() {
+        let create = "  drogue device create device_id --password PASSWORD --data-dir '/my data'\n";
+        let enable = "  drogue device set-password device_id --password PASSWORD --data-dir '/my data' && \
+                      drogue device enable device_id --data-dir '/my data'\n";
+        for (example, line) in [(Example::Missing, create), (Example::Disabled, enable)] {
+            let text = with_example(&addresses(), example);
+            assert!(text.find(line).unwrap() < text.find("Publish data").unwrap(), "{text}");
+            assert_eq!(text.matches("  drogue ").count(), 1, "{text}");
+            assert!(text.contains("-u device_id:PASSWORD"), "{text}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::certificates::{self, CA_CERTIFICATE, SERVER_CERTIFICATE, SERVER_KEY};
 use crate::data_dir::DataDir;
 use crate::first_start;
 use crate::output;
-use crate::quickstart::{EXAMPLE_PASSWORD, Quickstart};
+use crate::quickstart::Quickstart;
 use bound::Bound;
 
 /// Runs the cloud until a signal ends it, and returns the exit code of the process.
@@ -138,18 +138,15 @@ async fn start(
 
 /// Prints what listens where, and how to send a first command.
 async fn announce(data: &DataDir, registry: &Registry, addresses: &Addresses) -> anyhow::Result<()> {
-    let mut rows = Vec::new();
-    for (what, scheme, address) in addresses.listeners() {
-        if let Some(address) = address {
-            rows.push([what.to_owned(), format!("{scheme}://{address}")]);
-        }
-    }
+    let on = addresses.listeners().into_iter().filter_map(|listener| Some((listener.name, listener.url()?)));
+    let mut rows: Vec<_> = on.map(|(name, url)| [name.to_owned(), url]).collect();
     rows.push(["data directory".to_owned(), data.path().display().to_string()]);
     output::line("Drogue is up")?;
     output::table(&rows)?;
     let token = first_start::valid_token(data, registry).await?;
-    let password = first_start::login_works(registry).await.then_some(EXAMPLE_PASSWORD);
-    let quickstart = Quickstart { addresses, token: token.as_ref().map(Secret::expose), password };
+    let example = first_start::example(registry).await?;
+    let quickstart =
+        Quickstart { addresses, data: data.path(), token: token.as_ref().map(Secret::expose), example };
     output::line(format!("\n{}", quickstart.section().trim_end()))?;
     Ok(())
 }

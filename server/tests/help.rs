@@ -55,3 +55,13 @@ fn every_documented_command_is_in_the_help() {
         assert!(devices.lines().any(|line| line.trim_start().starts_with(verb)), "device {verb}: {devices}");
     }
 }
+
+#[test]
+fn every_command_that_asks_the_server_finds_it_in_the_same_way() {
+    for command in ["status", "app", "device", "token", "command", "events"] {
+        let help = help_of(&[command]);
+        for name in ["--api <", "DROGUE_API", "--token <", "DROGUE_TOKEN", "--ca-cert <", "--data-dir <"] {
+            assert!(help.contains(name), "{command}: {name}: {help}");
+        }
+    }
+}
