@@ -35,7 +35,7 @@ use crate::channel::{
     Channel, EventSink, EventSource, PublishError, RecordHandler, SourceError, Start, Subscription,
 };
 use crate::event::Event;
-use crate::service::Clock;
+use crate::process::Clock;
 use row::Row;
 use shared::Shared;
 

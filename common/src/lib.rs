@@ -30,6 +30,8 @@ pub mod embedded;
 pub mod net;
 #[cfg(any(feature = "embedded", feature = "registry"))]
 mod private_file;
+#[cfg(feature = "process")]
+pub mod process;
 #[cfg(feature = "registry")]
 pub mod registry;
 #[cfg(feature = "service")]

@@ -53,7 +53,7 @@ pub use tokens::MAX_TOKENS;
 
 use crate::BoxFuture;
 use crate::auth::{AuthError, Authenticator, ChangeObserver, Login};
-use crate::service::new_event_id;
+use crate::process::new_event_id;
 use cache::Cache;
 use changes::Observers;
 use logins::Logins;

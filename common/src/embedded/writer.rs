@@ -15,7 +15,7 @@ use super::schema::{self, LogFile};
 use super::shared::Shared;
 use super::{LogError, LogSettings};
 use crate::channel::{Channel, PublishError};
-use crate::service::Clock;
+use crate::process::Clock;
 use crate::time::Timestamp;
 
 /// Opens the file and starts its writer.

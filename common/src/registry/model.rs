@@ -105,7 +105,7 @@ pub struct TokenId(EventId);
 
 impl TokenId {
     pub(super) fn new(now: Timestamp) -> Self {
-        Self(crate::service::new_event_id(now))
+        Self(crate::process::new_event_id(now))
     }
 
     /// Borrows the text.

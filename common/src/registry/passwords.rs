@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::settings::PasswordCost;
 use crate::auth::Secret;
-use crate::service::Clock;
+use crate::process::Clock;
 
 /// How long a check is taken to last before the first was measured.
 const TYPICAL: Duration = Duration::from_millis(20);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::error::RegistryError;
 use crate::auth::Secret;
-use crate::service::Clock;
+use crate::process::Clock;
 
 /// The fewest characters of an operator's token.
 pub const MIN_ADMIN_TOKEN: usize = 32;

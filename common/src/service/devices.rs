@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
-use super::clock::Clock;
 use super::commands::CommandHandler;
 use super::error::ServiceError;
 use super::meters::{self, Meters};
@@ -16,6 +15,7 @@ use crate::auth::{AuthError, Authenticator, Change, Login};
 use crate::channel::{Channel, EventSink, EventSource, SourceError, Start, Subscription};
 use crate::command::DEFAULT_LIFETIME;
 use crate::connections::{ConnectionTable, Effect};
+use crate::process::Clock;
 use crate::sessions::SessionTable;
 
 /// Limits on what devices may use, the same on every protocol.

@@ -18,6 +18,7 @@ use crate::id::DeviceKey;
 use crate::ingest::{Telemetry, Ttd};
 use crate::sessions::End;
 use crate::testing::{self, MemoryChannel, StaticAuthenticator, device_service, eventually};
+use crate::time::Timestamp;
 
 struct Fixture {
     channel: MemoryChannel,

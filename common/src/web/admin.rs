@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::server::{WebConfig, WebError, serve};
 use crate::net::Listeners;
-use crate::service::Shutdown;
+use crate::process::Shutdown;
 
 /// How often the recorder puts its samples in order, so that they take no more memory while nobody asks for them.
 const UPKEEP: Duration = Duration::from_secs(5);

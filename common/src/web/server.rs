@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::front::Front;
 use crate::net::Listeners;
-use crate::service::Shutdown;
+use crate::process::Shutdown;
 
 /// Limits of an HTTP server.
 #[derive(Debug, Clone)]

@@ -1,11 +1,21 @@
-//! The one place that reads clocks.
+//! What every part of a process stands on: its clock, ids of its making, and its end.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::connections::Now;
+use crate::id::EventId;
 use crate::time::Timestamp;
+
+pub use tokio_util::sync::CancellationToken as Shutdown;
+
+/// Makes a new event id: a UUIDv7 of the given time.
+pub fn new_event_id(now: Timestamp) -> EventId {
+    let millis = u64::try_from(now.as_millis()).unwrap_or(0);
+    let time = uuid::Timestamp::from_unix(uuid::NoContext, millis / 1000, (millis % 1000) as u32 * 1_000_000);
+    EventId::from_uuid(uuid::Uuid::new_v7(time))
+}
 
 /// Tells the time. Waits are measured on the monotonic clock, whatever the wall clock does.
 #[derive(Clone)]
