@@ -99,6 +99,8 @@ pub(crate) async fn subscribe(stream: &mut impl Stream) -> anyhow::Result<()> {
 /// Sends a packet and reads the one that answers it.
 async fn request(stream: &mut impl Stream, packet: &[u8]) -> anyhow::Result<BytesMut> {
     stream.write_all(packet).await?;
+    // TLS may keep back what it has taken.
+    stream.flush().await?;
     let mut answer = BytesMut::with_capacity(64);
     while mqtt::parse(&answer)?.is_none() {
         ensure!(stream.read_buf(&mut answer).await? > 0, "the server closed the connection");

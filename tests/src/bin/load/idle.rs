@@ -114,6 +114,7 @@ async fn open(
                 let request =
                     http::post("/v1/temperature?ttd=60", authorization.as_deref(), b"{\"temp\":42}");
                 stream.write_all(&request).await?;
+                stream.flush().await?;
             }
             Kind::Mqtt | Kind::Mqtts => {
                 connect::log_in(&mut stream, login).await?;
