@@ -24,6 +24,8 @@ pub(crate) struct Stats {
     span: Span,
     /// Requests that were accepted within the span.
     pub(crate) accepted: u64,
+    /// Requests that were accepted, whenever.
+    pub(crate) accepted_in_all: u64,
     /// Requests that got another answer, whenever.
     pub(crate) refused: u64,
     /// From the time at which a request should have been sent to its answer.
@@ -33,7 +35,13 @@ pub(crate) struct Stats {
 impl Stats {
     /// Starts with nothing.
     pub(crate) fn new(span: Span) -> RefCell<Self> {
-        RefCell::new(Self { span, accepted: 0, refused: 0, latency: Histogram::default() })
+        RefCell::new(Self {
+            span,
+            accepted: 0,
+            accepted_in_all: 0,
+            refused: 0,
+            latency: Histogram::default(),
+        })
     }
 
     fn answered(&mut self, intended: Instant, now: Instant, accepted: bool) {
@@ -41,6 +49,7 @@ impl Stats {
             self.refused += 1;
             return;
         }
+        self.accepted_in_all += 1;
         if self.span.counts(now) {
             self.accepted += 1;
         }

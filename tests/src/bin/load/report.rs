@@ -27,6 +27,9 @@ pub(crate) struct Figure {
     /// The latency that 99 of 100 do not exceed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) p99_ms: Option<f64>,
+    /// How many requests were accepted, the uncounted ones of the warm-up too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) accepted_in_all: Option<u64>,
     /// What a reader of the figure must know.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) note: String,
@@ -36,13 +39,23 @@ impl Figure {
     /// Makes a figure of one number.
     pub(crate) fn new(what: impl Into<String>, value: f64, unit: &'static str) -> Self {
         let (what, server, note) = (what.into(), String::new(), String::new());
-        Self { what, server, value: Some(value), unit, p50_ms: None, p99_ms: None, note }
+        Self {
+            what,
+            server,
+            value: Some(value),
+            unit,
+            p50_ms: None,
+            p99_ms: None,
+            accepted_in_all: None,
+            note,
+        }
     }
 
     /// Makes a figure of a rate and its latencies.
     pub(crate) fn of_stats(what: impl Into<String>, stats: &Stats) -> Self {
         let note = if stats.refused > 0 { format!("{} refused", stats.refused) } else { String::new() };
-        Self::new(what, stats.rate(), "1/s").with_latency(&stats.latency).with_note(note)
+        let figure = Self::new(what, stats.rate(), "1/s").with_latency(&stats.latency).with_note(note);
+        Self { accepted_in_all: Some(stats.accepted_in_all), ..figure }
     }
 
     /// Adds latencies.

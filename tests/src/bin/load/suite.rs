@@ -4,6 +4,8 @@ mod servers;
 
 use std::path::{Path, PathBuf};
 
+use anyhow::ensure;
+
 use crate::fleet::FleetOptions;
 use crate::floor::{self, Floor};
 use crate::idle::{self, Kind};
@@ -84,7 +86,12 @@ impl Suite<'_> {
     fn drogue_telemetry(&mut self, protocol: Protocol) -> anyhow::Result<()> {
         let drogue = self.drogue()?;
         let options = telemetry::Options::new(protocol, drogue.target(protocol), self.options.seconds);
-        self.add("drogue", telemetry::measure(&options, &drogue.fleet)?);
+        let figure = telemetry::measure(&options, &drogue.fleet)?;
+        // A rate of acknowledgements is a rate of durable events only if the file has them all.
+        let (accepted, stored) = (figure.accepted_in_all.unwrap_or(0), drogue.stored()?);
+        ensure!(stored >= accepted, "{accepted} events were acknowledged and {stored} are in the log");
+        let note = format!("{accepted} acknowledged, {stored} in the log {}", figure.note);
+        self.add("drogue", figure.with_note(note.trim()));
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context;
+use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
 use crate::address::Loopback;
@@ -83,6 +84,15 @@ impl Drogue {
         let mut fleet = FleetOptions::foreign();
         (fleet.foreign, fleet.api, fleet.data_dir) = (false, api, directory.path().to_owned());
         Ok(Self { server, fleet, http, mqtt, mqtts, _directory: directory })
+    }
+
+    /// Returns how many telemetry events were stored since the start, those that retention deleted too.
+    pub(super) fn stored(&self) -> anyhow::Result<u64> {
+        let file = self.fleet.data_dir.join("log.sqlite");
+        let log = Connection::open_with_flags(file, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let count = "SELECT coalesce(count(*) + min(position) - 1, 0) FROM telemetry";
+        let stored: i64 = log.query_row(count, [], |row| row.get(0))?;
+        Ok(stored.try_into()?)
     }
 
     /// Returns where devices connect in plain.
