@@ -13,9 +13,11 @@ use rusqlite::Connection;
 
 use super::link::{Access, Link};
 
-/// How much is written between two checkpoints. While one is on its way to the disk, commits are slower; so many short
-/// ones rather than a few long ones.
-const INTERVAL_BYTES: u64 = 1 << 20;
+/// How much the write-ahead log takes between two checkpoints. While one is on its way to the disk, commits are slower;
+/// without one the log grows, and a commit that makes a file longer is slower than one that overwrites.
+const INTERVAL_BYTES: u64 = 8 << 20;
+/// About what a commit writes beside its rows: each page that it touches is written whole.
+const COMMIT_BYTES: u64 = 16 << 10;
 /// How many pages the write-ahead log has when the writer is asked to finish the checkpoint.
 const LONG_PAGES: i64 = 8 << 10;
 
@@ -40,9 +42,9 @@ impl Checkpointer {
         Ok(Self { due: Some(due), finish, thread: Some(thread), written: 0 })
     }
 
-    /// Notes what a batch wrote, and copies the rest of a long write-ahead log.
+    /// Notes what the rows of a batch take, and copies the rest of a long write-ahead log.
     pub(super) fn wrote(&mut self, bytes: u64, link: &mut Link) {
-        self.written += bytes;
+        self.written += bytes + COMMIT_BYTES;
         if self.written >= INTERVAL_BYTES
             && let Some(due) = &self.due
             // Full means that the thread has been told already.
