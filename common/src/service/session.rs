@@ -98,7 +98,8 @@ impl Session {
     pub async fn exchange(&self, telemetry: Telemetry, ttd: Ttd) -> Result<Option<Delivery>, ServiceError> {
         let deadline = self.shared.clock.instant() + ttd.duration();
         let terms = Terms { capacity: Capacity::One, deadline: Some(deadline) };
-        let connection = self.connect(terms).await?;
+        let refused = |error: &ServiceError| self.count(TelemetryOutcome::Failed(error.kind()));
+        let connection = self.connect(terms).await.inspect_err(refused)?;
         self.publish(telemetry, Some(ttd)).await?;
         tokio::select! {
             biased;

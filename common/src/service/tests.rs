@@ -313,7 +313,8 @@ async fn each_message_is_counted_once_by_what_became_of_it() {
     let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
     let counts = recorder.handle();
     let _recording = metrics::set_default_local_recorder(&recorder);
-    let fixture = Fixture::new(Limits { max_payload: 10, ..Limits::default() }).await;
+    let limits = Limits { max_payload: 10, max_device_connections: 1, ..Limits::default() };
+    let fixture = Fixture::new(limits).await;
     let session = fixture.log_in().await.unwrap();
 
     session.publish(telemetry(), None).await.unwrap();
@@ -328,8 +329,12 @@ async fn each_message_is_counted_once_by_what_became_of_it() {
     let result = session.offer(telemetry(), None).await;
     session.count(result.map_err(|error| error.kind()).into());
 
+    // One that may not wait is not published.
+    let _only = fixture.connect(&session).await;
+    session.exchange(telemetry(), ttd("1")).await.unwrap_err();
+
     let counts = counts.render();
-    for (result, expected) in [("accepted", 2), ("overloaded", 1), ("too-large", 1), ("abandoned", 1)] {
+    for (result, expected) in [("accepted", 2), ("overloaded", 2), ("too-large", 1), ("abandoned", 1)] {
         let line = format!("drogue_telemetry_total{{protocol=\"http\",result=\"{result}\"}} {expected}\n");
         assert!(counts.contains(&line), "{line}{counts}");
     }
