@@ -88,6 +88,9 @@ pub enum Malformed {
     /// The attributes name another device than the record's key.
     #[error("the attributes name another device than the key")]
     KeyMismatch,
+    /// The record lies where nobody who writes by the rules puts it.
+    #[error("the record is in another partition than its key says; partition by murmur2_random")]
+    WrongPartition,
     /// The record is no CloudEvent.
     #[error("the record is no CloudEvent 1.0")]
     NoEvent,

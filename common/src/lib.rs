@@ -26,6 +26,8 @@ pub mod time;
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 #[cfg(feature = "net")]
 pub mod net;
 #[cfg(any(feature = "embedded", feature = "registry"))]

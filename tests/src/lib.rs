@@ -16,6 +16,7 @@ pub mod contract;
 pub mod devices;
 pub mod events;
 pub mod faults;
+pub mod kafka;
 pub mod mqtt;
 pub mod process;
 pub mod raw;

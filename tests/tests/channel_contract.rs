@@ -5,8 +5,10 @@ use std::sync::Arc;
 use anyhow::Result;
 use common::BoxFuture;
 use common::embedded::{EmbeddedLog, LogSettings};
+use common::kafka::{KafkaChannels, KafkaSettings};
 use common::service::Clock;
 use tests::contract::{Adapter, Channels};
+use tests::kafka::Topics;
 
 /// The embedded log, in a directory of its own.
 struct Embedded {
@@ -29,6 +31,34 @@ impl Adapter for Embedded {
     }
 }
 
+/// Topics of a check's own, on the broker that the environment names.
+struct Kafka {
+    topics: Topics,
+}
+
+impl Kafka {
+    fn new() -> Option<Self> {
+        Some(Self { topics: Topics::new(tests::kafka::given("the contract on Kafka")?) })
+    }
+}
+
+impl Adapter for Kafka {
+    fn open(&self) -> BoxFuture<'_, Result<Channels>> {
+        Box::pin(async {
+            let settings = KafkaSettings { queue_bytes: 4 << 20, ..self.topics.settings() };
+            let kafka = KafkaChannels::open(settings, Clock::system()).await?;
+            Ok(Channels { sink: Arc::new(kafka.clone()), source: Arc::new(kafka) })
+        })
+    }
+}
+
 mod embedded {
     tests::channel_contract!(super::Embedded::new()?);
+}
+
+mod kafka {
+    tests::channel_contract!(match super::Kafka::new() {
+        Some(adapter) => adapter,
+        None => return Ok(()),
+    });
 }

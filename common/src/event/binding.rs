@@ -44,12 +44,14 @@ pub struct Assembler {
     recorded: Timestamp,
     attributes: Vec<(String, String)>,
     version: Option<SpecVersion>,
+    /// An attribute has a name that CloudEvents does not allow.
+    misnamed: bool,
 }
 
 impl Assembler {
     /// Begins an event of the device that the record's key names. `recorded` stands in for a missing `time`.
     pub fn new(key: DeviceKey, recorded: Timestamp) -> Self {
-        Self { key, recorded, attributes: Vec::new(), version: None }
+        Self { key, recorded, attributes: Vec::new(), version: None, misnamed: false }
     }
 
     /// Judges the attributes.
@@ -57,12 +59,13 @@ impl Assembler {
     /// # Errors
     /// Names the attribute because of which the record is malformed.
     pub fn finish(mut self, data: Bytes) -> std::result::Result<Event, Malformed> {
-        if self.version != Some(SpecVersion::V10) {
+        if self.version != Some(SpecVersion::V10) || self.misnamed {
             return Err(Malformed::NoEvent);
         }
         let mut take = |name: &'static str| {
             let at = self.attributes.iter().position(|(key, _)| key == name)?;
-            Some(self.attributes.swap_remove(at).1)
+            // The others keep their order.
+            Some(self.attributes.remove(at).1)
         };
         let parts = [
             (extension::APPLICATION, self.key.application()),
@@ -107,6 +110,7 @@ impl BinarySerializer<std::result::Result<Event, Malformed>> for Assembler {
     }
 
     fn set_extension(mut self, name: &str, value: MessageAttributeValue) -> Result<Self> {
+        self.misnamed |= !is_attribute_name(name);
         self.attributes.push((name.to_owned(), value.to_string()));
         Ok(self)
     }
@@ -118,6 +122,12 @@ impl BinarySerializer<std::result::Result<Event, Malformed>> for Assembler {
     fn end(self) -> Result<std::result::Result<Event, Malformed>> {
         Ok(self.finish(Bytes::new()))
     }
+}
+
+/// Tells whether an attribute may have a name (CloudEvents 1.0, "Naming conventions"); `data` is a member of the JSON.
+fn is_attribute_name(name: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    !name.is_empty() && name.bytes().all(is_legal) && name != "data"
 }
 
 #[cfg(test)]

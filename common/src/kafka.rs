@@ -1,0 +1,105 @@
+//! The channel adapter for many machines: each channel is a topic of Apache Kafka.
+//!
+//! The way of an event: [`EventSink::publish`] writes it as a record of the CloudEvents Kafka binding (`binding`) into
+//! the producer's bounded queue (`sink`), under the device's key, which decides the partition and with it the order.
+//! The publisher's future resolves when all replicas in sync have it. A subscription (`reader`) reads all partitions
+//! of its topics from positions of its own; the key of a record is looked at where the client library keeps it, and
+//! the rest is decoded only when a handler asks (`record`). Once a second `watch` asks where the partitions end, and
+//! by that each subscription knows whether it is live.
+//!
+//! Invariants: acknowledged means `acks=all` by an idempotent producer; a topic that is there is never changed; no
+//! consumer group is joined; no property can be set on which a promise rests; values of properties are not shown.
+
+mod binding;
+mod cluster;
+mod context;
+mod error;
+mod positions;
+mod reader;
+mod record;
+mod settings;
+mod sink;
+mod topics;
+mod watch;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use error::KafkaError;
+pub use settings::{KafkaSettings, Property, TopicSettings};
+
+use crate::BoxFuture;
+use crate::channel::{
+    Channel, EventSink, EventSource, PublishError, RecordHandler, SourceError, Start, Subscription,
+};
+use crate::event::Event;
+use crate::process::Clock;
+use cluster::Cluster;
+use sink::Sink;
+use watch::Watch;
+
+/// The channels on a Kafka cluster. Clones share them.
+///
+/// Dropping the last clone waits until what was published is acknowledged or given up.
+#[derive(Clone)]
+pub struct KafkaChannels {
+    sink: Arc<Sink>,
+    shared: Arc<Shared>,
+}
+
+/// What the subscriptions share.
+struct Shared {
+    settings: KafkaSettings,
+    cluster: Arc<Cluster>,
+    watch: Watch,
+    clock: Clock,
+}
+
+impl KafkaChannels {
+    /// Finds the cluster, makes the topics that are missing, and looks at those that are there.
+    ///
+    /// # Errors
+    /// Fails if the settings are bad, the cluster does not answer within 10 s, or a topic cannot be had or breaks a
+    /// promise.
+    pub async fn open(settings: KafkaSettings, clock: Clock) -> Result<Self, KafkaError> {
+        settings.check()?;
+        let opened = tokio::task::spawn_blocking(move || {
+            let cluster = Arc::new(topics::prepare(&settings, clock.clone())?);
+            let watch = Watch::start(cluster.clone(), clock.clone())?;
+            let sink = Arc::new(Sink::new(settings.clone(), clock.clone())?);
+            Ok(Self { sink, shared: Arc::new(Shared { settings, cluster, watch, clock }) })
+        });
+        opened.await.unwrap_or_else(|error| Err(KafkaError::Thread(error.to_string())))
+    }
+
+    /// Tells whether all partitions of all channels have lately answered.
+    pub fn is_reachable(&self) -> bool {
+        self.shared.watch.is_reachable(self.shared.clock.instant(), reader::STALE)
+    }
+}
+
+impl EventSink for KafkaChannels {
+    fn publish(&self, channel: Channel, event: Event) -> BoxFuture<'static, Result<(), PublishError>> {
+        let receipt = self.sink.publish(channel, &event);
+        let gone = || Err(PublishError::Unavailable("the Kafka producer has ended".to_owned()));
+        Box::pin(async move { receipt?.await.unwrap_or_else(|_| gone()) })
+    }
+}
+
+impl EventSource for KafkaChannels {
+    fn subscribe(
+        &self,
+        channels: &[Channel],
+        start: Start,
+        handler: Box<dyn RecordHandler>,
+    ) -> BoxFuture<'_, Result<Subscription, SourceError>> {
+        Box::pin(reader::subscribe(&self.shared, channels.to_vec(), start, handler))
+    }
+}
+
+impl fmt::Debug for KafkaChannels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let servers = &self.shared.settings.bootstrap_servers;
+        f.debug_struct("KafkaChannels").field("servers", servers).finish_non_exhaustive()
+    }
+}

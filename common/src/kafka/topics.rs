@@ -1,0 +1,296 @@
+//! The topics of the channels: made where they are missing, looked at where they are there, and never changed.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::{Metadata, MetadataTopic};
+use tokio::runtime::Handle;
+
+use super::cluster::{Cluster, Lookup, PATIENCE, Topic};
+use super::context::Context;
+use super::error::KafkaError;
+use super::settings::{KafkaSettings, TopicSettings, bad_property};
+use crate::channel::Channel;
+use crate::process::Clock;
+
+/// How many replicas a topic gets where nothing else is said and there are as many brokers.
+const REPLICAS: i32 = 3;
+
+/// Finds the cluster and the topics of all channels, and makes those that are missing. Blocks.
+pub(super) fn prepare(settings: &KafkaSettings, clock: Clock) -> Result<Cluster, KafkaError> {
+    let lookup = Lookup::new(settings, clock.clone())?;
+    let servers = settings.bootstrap_servers.clone();
+    let name = |channel: Channel| format!("{}{channel}", settings.topic_prefix);
+    let unreachable = |reason: String| KafkaError::Unreachable { servers: servers.clone(), reason };
+    let first = lookup.metadata(&name(Channel::Telemetry), PATIENCE);
+    let first = first.map_err(|error| unreachable(lookup.reason(error)))?;
+    let id = lookup.cluster_id().ok_or_else(|| unreachable(lookup.reason("it does not say who it is")))?;
+    let brokers = i32::try_from(first.brokers().len()).unwrap_or(i32::MAX);
+    let maker = Maker::new(settings, clock.clone(), brokers)?;
+    let mut topics = Vec::new();
+    for channel in Channel::ALL {
+        let name = name(channel);
+        let metadata = lookup.metadata(&name, PATIENCE).map_err(|error| unreachable(lookup.reason(error)))?;
+        let partitions = match found(&metadata, &name) {
+            Some(topic) => {
+                maker.judge(topic)?;
+                topic.partitions().len()
+            }
+            None => {
+                maker.make(&name)?;
+                wait_for_leaders(&lookup, &name, &clock).ok_or_else(|| KafkaError::Create {
+                    topic: name.clone(),
+                    reason: "its partitions have no leaders".to_owned(),
+                })?
+            }
+        };
+        topics.push(Topic { channel, name, partitions: i32::try_from(partitions).unwrap_or(i32::MAX) });
+    }
+    let fingerprint = murmur2::murmur64a(format!("{id}/{}", settings.topic_prefix).as_bytes(), 0);
+    Ok(Cluster { lookup, servers, topics, fingerprint })
+}
+
+fn found<'a>(metadata: &'a Metadata, name: &str) -> Option<&'a MetadataTopic> {
+    let is_there = |topic: &&MetadataTopic| {
+        topic.name() == name && topic.error().is_none() && !topic.partitions().is_empty()
+    };
+    metadata.topics().iter().find(is_there)
+}
+
+/// Waits until each partition of a new topic has a leader, and returns how many there are.
+fn wait_for_leaders(lookup: &Lookup, name: &str, clock: &Clock) -> Option<usize> {
+    let deadline: Instant = clock.instant() + PATIENCE;
+    while clock.instant() < deadline {
+        let metadata = lookup.metadata(name, PATIENCE).ok();
+        let topic = metadata.as_ref().and_then(|metadata| found(metadata, name));
+        if let Some(topic) = topic.filter(|topic| topic.partitions().iter().all(|each| each.leader() >= 0)) {
+            return Some(topic.partitions().len());
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    None
+}
+
+/// Makes topics, and judges those that others made.
+struct Maker<'a> {
+    admin: AdminClient<Context>,
+    settings: &'a TopicSettings,
+    max_event: usize,
+    brokers: i32,
+}
+
+impl<'a> Maker<'a> {
+    fn new(settings: &'a KafkaSettings, clock: Clock, brokers: i32) -> Result<Self, KafkaError> {
+        let context = Context::new(settings.oauth_token_file.clone(), clock);
+        let admin = settings.client().create_with_context(context).map_err(bad_property)?;
+        Ok(Self { admin, settings: &settings.topics, max_event: settings.max_event, brokers })
+    }
+
+    /// Makes a topic. That another replica was faster is no failure.
+    fn make(&self, name: &str) -> Result<(), KafkaError> {
+        let replicas = self.settings.replication_factor.unwrap_or(self.brokers.min(REPLICAS));
+        let in_sync = self.settings.min_insync_replicas.unwrap_or((replicas - 1).max(1)).to_string();
+        let retention = self.settings.retention.as_millis().to_string();
+        let max_event = self.max_event.to_string();
+        let topic = NewTopic::new(name, self.settings.partitions, TopicReplication::Fixed(replicas))
+            .set("cleanup.policy", "delete")
+            .set("min.insync.replicas", &in_sync)
+            .set("retention.ms", &retention)
+            .set("max.message.bytes", &max_event);
+        let failed = |reason: String| KafkaError::Create { topic: name.to_owned(), reason };
+        let options = options().operation_timeout(Some(PATIENCE));
+        let results =
+            wait(self.admin.create_topics([&topic], &options)).map_err(|error| failed(error.to_string()))?;
+        match results.into_iter().next() {
+            Some(Ok(_)) => {
+                tracing::info!(
+                    topic = name,
+                    partitions = self.settings.partitions,
+                    replicas,
+                    in_sync,
+                    "made a topic"
+                );
+                Ok(())
+            }
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
+            Some(Err((_, RDKafkaErrorCode::InvalidReplicationFactor))) => Err(failed(format!(
+                "{replicas} replicas need as many brokers, there are {} (option --kafka-replication-factor)",
+                self.brokers
+            ))),
+            Some(Err((_, code))) => Err(failed(code.to_string())),
+            None => Err(failed("there was no answer".to_owned())),
+        }
+    }
+
+    /// Looks at a topic that somebody else may have made. With compaction, or fewer replicas in sync than were asked
+    /// for, a promise would be broken; what may be meant so is told and no more.
+    fn judge(&self, topic: &MetadataTopic) -> Result<(), KafkaError> {
+        let name = topic.name();
+        let replicas = topic.partitions().iter().map(|each| each.replicas().len()).min().unwrap_or(0);
+        let replicas = i32::try_from(replicas).unwrap_or(i32::MAX);
+        let specifier = ResourceSpecifier::Topic(name);
+        let described = wait(self.admin.describe_configs([&specifier], &options()));
+        let config = described.ok().and_then(|results| results.into_iter().next()?.ok());
+        let Some(config) = config else {
+            tracing::warn!(topic = name, "the settings of the topic cannot be read, so they are not checked");
+            return Ok(());
+        };
+        let found = Found::of(&config, replicas);
+        let asked = self.settings.min_insync_replicas;
+        let wanted = asked.unwrap_or((self.brokers.min(REPLICAS) - 1).max(1));
+        for Objection { text, breaks } in found.objections(name, wanted, asked.is_some(), self.max_event) {
+            if breaks {
+                return Err(KafkaError::Unsuitable(text));
+            }
+            tracing::warn!(topic = name, "{text}");
+        }
+        Ok(())
+    }
+}
+
+/// The settings of a topic on which promises rest.
+#[derive(Debug, PartialEq)]
+struct Found {
+    cleanup: String,
+    in_sync: i32,
+    replicas: i32,
+    unclean: bool,
+    max_event: usize,
+}
+
+/// What speaks against a topic.
+#[derive(Debug, PartialEq)]
+struct Objection {
+    text: String,
+    /// A promise would be broken, against what was asked for.
+    breaks: bool,
+}
+
+impl Found {
+    fn of(config: &ConfigResource, replicas: i32) -> Self {
+        let value = |name: &str| config.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
+        Self {
+            cleanup: value("cleanup.policy"),
+            in_sync: value("min.insync.replicas").parse().unwrap_or(1),
+            replicas,
+            unclean: value("unclean.leader.election.enable") == "true",
+            max_event: value("max.message.bytes").parse().unwrap_or(usize::MAX),
+        }
+    }
+
+    fn objections(&self, topic: &str, wanted: i32, was_asked: bool, max_event: usize) -> Vec<Objection> {
+        let mut all = Vec::new();
+        let mut object = |breaks: bool, text: String| all.push(Objection { text, breaks });
+        let change = |setting: &str| {
+            format!(
+                "change it with kafka-configs.sh --entity-type topics --entity-name {topic} --alter --add-config {setting}"
+            )
+        };
+        if self.cleanup.contains("compact") {
+            object(
+                true,
+                format!(
+                    "the topic {topic} has cleanup.policy={}, and compaction deletes events that were accepted; {}, or choose \
+                 other topics (option --kafka-topic-prefix)",
+                    self.cleanup,
+                    change("cleanup.policy=delete"),
+                ),
+            );
+        }
+        if self.in_sync > self.replicas {
+            object(
+                true,
+                format!(
+                    "the topic {topic} has min.insync.replicas={} and only {} replicas, so that it takes no event; {}",
+                    self.in_sync,
+                    self.replicas,
+                    change(&format!("min.insync.replicas={}", self.replicas)),
+                ),
+            );
+        } else if self.in_sync < wanted {
+            object(
+                was_asked,
+                format!(
+                    "the topic {topic} has min.insync.replicas={}, so that an event is acknowledged by fewer brokers than the \
+                 {wanted} that are asked for; {}, or ask for fewer (option --kafka-min-insync-replicas)",
+                    self.in_sync,
+                    change(&format!("min.insync.replicas={wanted}")),
+                ),
+            );
+        }
+        if self.unclean {
+            object(
+                false,
+                format!(
+                    "the topic {topic} has unclean.leader.election.enable=true, which can lose acknowledged events; {}",
+                    change("unclean.leader.election.enable=false"),
+                ),
+            );
+        }
+        if self.max_event < max_event {
+            object(
+                false,
+                format!(
+                    "the topic {topic} has max.message.bytes={}, less than the {max_event} that the largest payload may need; \
+                 {}, or lower --max-payload",
+                    self.max_event,
+                    change(&format!("max.message.bytes={max_event}")),
+                ),
+            );
+        }
+        all
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(PATIENCE))
+}
+
+/// Waits for the admin client, on a thread of the runtime where blocking is allowed.
+fn wait<T>(answer: impl Future<Output = T>) -> T {
+    Handle::current().block_on(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Found {
+        Found { cleanup: "delete".into(), in_sync: 2, replicas: 3, unclean: false, max_event: 1 << 20 }
+    }
+
+    fn objections(found: &Found, was_asked: bool) -> Vec<Objection> {
+        found.objections("drogue.commands", 2, was_asked, 1 << 20)
+    }
+
+    #[test]
+    fn nothing_speaks_against_a_good_topic() {
+        assert_eq!(objections(&good(), true), []);
+    }
+
+    #[test]
+    fn a_setting_that_breaks_a_promise_is_named_with_its_cure() {
+        for (found, setting, breaks) in [
+            (Found { cleanup: "compact,delete".into(), ..good() }, "cleanup.policy=delete", true),
+            (Found { in_sync: 4, ..good() }, "min.insync.replicas=3", true),
+            (Found { in_sync: 1, ..good() }, "min.insync.replicas=2", true),
+            (Found { unclean: true, ..good() }, "unclean.leader.election.enable=false", false),
+            (Found { max_event: 10, ..good() }, "max.message.bytes=1048576", false),
+        ] {
+            let all = objections(&found, true);
+            assert_eq!(all.len(), 1, "{all:?}");
+            assert!(all[0].text.contains("drogue.commands") && all[0].text.contains(setting), "{all:?}");
+            assert_eq!(all[0].breaks, breaks, "{all:?}");
+        }
+    }
+
+    #[test]
+    fn fewer_replicas_than_the_default_may_be_meant_so() {
+        let found = Found { in_sync: 1, ..good() };
+        assert!(!objections(&found, false)[0].breaks);
+    }
+}
