@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use common::net::Listen;
 use common::service::Shutdown;
-use common::startup::{self, AdminTokenOptions, Replica, ReplicaOptions, Services};
+use common::startup::{self, AdminTokenOptions, Channels, Replica, ReplicaOptions};
 
 /// The application interface of the cloud, as a process of its own.
 #[derive(Debug, Parser)]
@@ -40,9 +40,9 @@ async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<()> {
     api.max_connections = replica.limits.max_connections;
     api.grace = replica.limits.endpoint_grace();
     let replica = Replica::open(replica, listen, tls_listen, admin_token.read()?).await?;
-    let Replica { channels: (sink, source), registry, clock, limits, .. } = replica;
+    let mut services = replica.services(shutdown.clone());
+    let Replica { channels: Channels { sink, source, .. }, registry, clock, limits, .. } = replica;
     let backends = command_endpoint::Backends { sink, source, registry, clock, limits };
-    let mut services = Services::new(shutdown.clone());
     services.spawn("api", command_endpoint::run(api, replica.listeners, backends, shutdown));
     services.run(replica.admin, replica.metrics).await
 }

@@ -8,16 +8,19 @@
 
 mod admin_token;
 mod channel;
+mod kafka;
 mod limits;
 mod logging;
 mod process;
 mod registry;
 mod replica;
+mod secret;
 mod services;
 mod tls;
 
 pub use admin_token::AdminTokenOptions;
 pub use channel::{ChannelOptions, Channels, RetentionOptions, open_channels};
+pub use kafka::KafkaOptions;
 pub use limits::LimitOptions;
 pub use logging::LogOptions;
 pub use process::{BadConfiguration, EXIT_BAD_CONFIGURATION, parse, raise_descriptor_limit, report, serve};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use common::net::Listen;
 use common::service::Shutdown;
-use common::startup::{self, Replica, ReplicaOptions, Services};
+use common::startup::{self, Replica, ReplicaOptions};
 
 /// The MQTT endpoint of the cloud, for devices, as a process of its own.
 #[derive(Debug, Parser)]
@@ -38,7 +38,7 @@ async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<()> {
     mqtt.grace = replica.limits.endpoint_grace();
     let replica = Replica::open(replica, listen, tls_listen, None).await?;
     let devices = replica.devices().await?;
-    let mut services = Services::new(shutdown.clone());
+    let mut services = replica.services(shutdown.clone());
     let watched = devices.clone();
     services.require("commands", move || watched.is_live());
     services.spawn("mqtt", mqtt_endpoint::run(mqtt, replica.listeners, devices, shutdown));

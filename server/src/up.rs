@@ -39,9 +39,8 @@ async fn run(up: Up, shutdown: Shutdown) -> anyhow::Result<()> {
     startup::raise_descriptor_limit();
     let metrics = install_metrics()?;
     data.create()?;
-    // The log comes first: its lock keeps a second process out of the directory.
-    let log = ChannelOptions::embedded(data.file("log.sqlite"), up.retention.clone());
-    let channels = open_channels(&log, clock.clone()).await?;
+    // The channels come first: the lock of the embedded log keeps a second process out of the directory.
+    let channels = open_channels(&channel(&up, &data), &up.limits, clock.clone()).await?;
     let tls = Tls::choose(certificate, &data, &clock)?;
     let mut bound = Bound::bind(&up.listen, &tls.config)?;
     let addresses = bound.addresses(tls.ca, tls.development);
@@ -68,7 +67,14 @@ fn check(up: &Up) -> anyhow::Result<Checked> {
     up.registry.check()?;
     up.listen.check()?;
     let certificate = up.tls.load()?.zip(up.tls.tls_cert.clone());
-    Ok(Checked { data: up.data_dir.open()?, certificate, admin_token: up.admin_token.read()? })
+    let data = up.data_dir.open()?;
+    channel(up, &data).check(&up.limits)?;
+    Ok(Checked { data, certificate, admin_token: up.admin_token.read()? })
+}
+
+/// Kafka if it was chosen, or else the embedded log.
+fn channel(up: &Up, data: &DataDir) -> ChannelOptions {
+    ChannelOptions::kafka_or_file(up.kafka.clone(), data.file("log.sqlite"), up.retention.clone())
 }
 
 /// The certificate of all TLS listeners.
@@ -99,12 +105,13 @@ impl Tls {
 async fn start(
     up: Up,
     bound: Bound,
-    (sink, source): Channels,
+    channels: Channels,
     registry: Registry,
     clock: Clock,
     shutdown: Shutdown,
 ) -> anyhow::Result<Services> {
     let Up { limits, mut http, mut mqtt, mut api, .. } = up;
+    let Channels { sink, source, .. } = channels.clone();
     let devices = DeviceService::start(
         sink.clone(),
         &*source,
@@ -114,6 +121,7 @@ async fn start(
     )
     .await?;
     let mut services = Services::new(shutdown.clone());
+    services.require_channels(&channels);
     let watched = devices.clone();
     services.require("commands", move || watched.is_live());
     if bound.http.is_on() {

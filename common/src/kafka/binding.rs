@@ -196,7 +196,7 @@ mod tests {
         let kept = required.iter().filter(|(name, _)| headers.iter().all(|(other, _)| other != name));
         let all = kept
             .chain(headers)
-            .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: value.as_ref() }));
+            .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: *value }));
         message(all, None)
     }
 

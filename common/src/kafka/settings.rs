@@ -247,7 +247,7 @@ impl std::str::FromStr for Property {
     /// Parses `key=value`.
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('=') {
-            Some((name, value)) if !name.trim().is_empty() => Ok(Self::new(name.trim(), value.trim())),
+            Some((name, value)) if !name.trim().is_empty() => Ok(Self::new(name.trim(), value)),
             Some(_) | None => Err("expected key=value, as in linger.ms=5".to_owned()),
         }
     }

@@ -1,15 +1,15 @@
 //! The operator's token.
 
-use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::BadConfiguration;
+use super::{BadConfiguration, secret};
 use crate::auth::Secret;
 use crate::registry::MIN_ADMIN_TOKEN;
 
-/// The environment variable of the token itself. It is no option: other users can see the command line.
+const OPTION: &str = "--admin-token-file";
+/// The environment variable of the token itself.
 const VARIABLE: &str = "DROGUE_ADMIN_TOKEN";
 
 /// Where the operator's token comes from.
@@ -28,28 +28,10 @@ impl AdminTokenOptions {
     /// # Errors
     /// Fails if the token is too short or its file cannot be read.
     pub fn read(&self) -> Result<Option<Secret>, BadConfiguration> {
-        let (text, origin) = match &self.admin_token_file {
-            Some(path) => {
-                let text = fs::read_to_string(path).map_err(|error| {
-                    BadConfiguration(format!(
-                        "cannot read {} (option --admin-token-file): {error}",
-                        path.display()
-                    ))
-                })?;
-                (Some(text), "--admin-token-file")
-            }
-            None => (from_environment(), VARIABLE),
-        };
-        text.map(|text| check(text.trim(), origin)).transpose()
+        let origin = if self.admin_token_file.is_some() { OPTION } else { VARIABLE };
+        let token = secret::read(self.admin_token_file.as_deref(), OPTION, VARIABLE)?;
+        token.map(|token| check(token.expose(), origin)).transpose()
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "as an option of clap it could be given on the command line too"
-)]
-fn from_environment() -> Option<String> {
-    std::env::var(VARIABLE).ok()
 }
 
 fn check(text: &str, origin: &str) -> Result<Secret, BadConfiguration> {
@@ -67,6 +49,8 @@ fn check(text: &str, origin: &str) -> Result<Secret, BadConfiguration> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

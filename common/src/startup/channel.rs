@@ -1,5 +1,6 @@
 //! The choice of the channel's adapter.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +8,11 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 
-use super::BadConfiguration;
+use super::{BadConfiguration, KafkaOptions, LimitOptions};
 use crate::channel::{EventSink, EventSource};
 use crate::embedded::{EmbeddedLog, LogSettings};
+use crate::error::ErrorKind;
+use crate::kafka::{KafkaChannels, KafkaSettings};
 use crate::service::Clock;
 use crate::time::parse_duration;
 
@@ -21,12 +24,21 @@ pub struct ChannelOptions {
     /// Keep events in a log of this process alone, in this file (SQLite, made when missing).
     ///
     /// For trying one endpoint by itself: no other process can read the log or write to it.
-    #[arg(long, env = "DROGUE_EMBEDDED_LOG", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "DROGUE_EMBEDDED_LOG",
+        value_name = "FILE",
+        conflicts_with = "kafka_bootstrap_servers"
+    )]
     pub embedded_log: Option<PathBuf>,
 
     /// How much the log keeps.
     #[command(flatten)]
     pub retention: RetentionOptions,
+
+    /// The cluster that keeps events for many processes.
+    #[command(flatten)]
+    pub kafka: KafkaOptions,
 }
 
 /// How much the embedded log keeps.
@@ -49,18 +61,56 @@ pub struct RetentionOptions {
     pub log_retention_size: u64,
 }
 
-/// The two ends of the channels.
-pub type Channels = (Arc<dyn EventSink>, Arc<dyn EventSource>);
+/// The channels of a process.
+#[derive(Clone)]
+pub struct Channels {
+    /// Takes events.
+    pub sink: Arc<dyn EventSink>,
+    /// Hands out events.
+    pub source: Arc<dyn EventSource>,
+    reachable: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Channels {
+    fn of<A: EventSink + EventSource + 'static>(
+        adapter: A,
+        reachable: impl Fn(&A) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let adapter = Arc::new(adapter);
+        let (sink, source) = (adapter.clone(), adapter.clone());
+        Self { sink, source, reachable: Arc::new(move || reachable(&adapter)) }
+    }
+
+    /// Tells whether the channels take events and hand them out.
+    pub fn are_reachable(&self) -> bool {
+        (self.reachable)()
+    }
+}
+
+impl fmt::Debug for Channels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Channels")
+    }
+}
 
 impl ChannelOptions {
-    /// Chooses the embedded log in a file.
-    pub fn embedded(file: PathBuf, retention: RetentionOptions) -> Self {
-        Self { embedded_log: Some(file), retention }
+    /// Chooses Kafka if its brokers are given, and else the embedded log in a file.
+    pub fn kafka_or_file(kafka: KafkaOptions, file: PathBuf, retention: RetentionOptions) -> Self {
+        let embedded_log = kafka.kafka_bootstrap_servers.is_none().then_some(file);
+        Self { embedded_log, retention, kafka }
     }
 
     /// Tells whether a channel was chosen.
     pub(super) fn is_chosen(&self) -> bool {
-        self.embedded_log.is_some()
+        self.embedded_log.is_some() || self.kafka.kafka_bootstrap_servers.is_some()
+    }
+
+    /// Checks what can be known before a channel is opened.
+    ///
+    /// # Errors
+    /// Names the option that is bad.
+    pub fn check(&self, limits: &LimitOptions) -> Result<(), BadConfiguration> {
+        self.kafka.settings(limits).map(drop)
     }
 }
 
@@ -68,9 +118,18 @@ impl ChannelOptions {
 ///
 /// # Errors
 /// Fails if none was chosen, or says why it cannot be opened.
-pub async fn open_channels(options: &ChannelOptions, clock: Clock) -> anyhow::Result<Channels> {
+pub async fn open_channels(
+    options: &ChannelOptions,
+    limits: &LimitOptions,
+    clock: Clock,
+) -> anyhow::Result<Channels> {
+    if let Some(settings) = options.kafka.settings(limits)? {
+        return open_kafka(settings, clock).await;
+    }
     let Some(file) = options.embedded_log.clone() else {
-        return Err(BadConfiguration("no channel was chosen (option --embedded-log)".to_owned()).into());
+        return Err(
+            BadConfiguration("no channel was chosen (option --kafka-bootstrap-servers)".to_owned()).into()
+        );
     };
     let settings = LogSettings {
         retention_age: options.retention.log_retention_age,
@@ -79,6 +138,15 @@ pub async fn open_channels(options: &ChannelOptions, clock: Clock) -> anyhow::Re
     };
     let open = move || EmbeddedLog::open(&file, settings, clock);
     let log = tokio::task::spawn_blocking(open).await.context("cannot start a thread for the log")??;
-    let log = Arc::new(log);
-    Ok((log.clone(), log))
+    Ok(Channels::of(log, |_| true))
+}
+
+async fn open_kafka(settings: KafkaSettings, clock: Clock) -> anyhow::Result<Channels> {
+    let servers = settings.bootstrap_servers.clone();
+    let kafka = KafkaChannels::open(settings, clock).await.map_err(|error| match error.kind() {
+        ErrorKind::Invalid => BadConfiguration(error.to_string()).into(),
+        _ => anyhow::Error::from(error),
+    })?;
+    tracing::info!(servers, "the channels are on Kafka");
+    Ok(Channels::of(kafka, KafkaChannels::is_reachable))
 }

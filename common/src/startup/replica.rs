@@ -8,13 +8,13 @@ use clap::Args;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::{
-    BadConfiguration, ChannelOptions, Channels, LimitOptions, LogOptions, RegistryOptions, TlsOptions,
-    open_channels, open_registry, raise_descriptor_limit,
+    BadConfiguration, ChannelOptions, Channels, LimitOptions, LogOptions, RegistryOptions, Services,
+    TlsOptions, open_channels, open_registry, raise_descriptor_limit,
 };
 use crate::auth::Secret;
 use crate::net::{Listen, Listeners};
 use crate::registry::Registry;
-use crate::service::{Clock, DeviceService, Limits};
+use crate::service::{Clock, DeviceService, Limits, Shutdown};
 use crate::web::admin::install_metrics;
 
 /// The options of an endpoint in a process of its own, but for those of its protocol.
@@ -90,7 +90,7 @@ impl Replica {
         let listeners = Listeners::bind(plain, tls, certificate.as_ref())?;
         let admin = options.admin_listen.bind()?;
         let clock = Clock::system();
-        let channels = open_channels(&options.channel, clock.clone()).await?;
+        let channels = open_channels(&options.channel, &options.limits, clock.clone()).await?;
         let without_operator = admin_token.is_none();
         let registry = open_registry(&options.registry, admin_token, clock.clone()).await?;
         if without_operator && registry.applications().await?.is_empty() {
@@ -104,12 +104,19 @@ impl Replica {
         Ok(Self { channels, registry, clock, listeners, admin, metrics, limits: options.limits.limits() })
     }
 
+    /// Returns services that are ready only while the channels can be reached.
+    pub fn services(&self, shutdown: Shutdown) -> Services {
+        let mut services = Services::new(shutdown);
+        services.require_channels(&self.channels);
+        services
+    }
+
     /// Starts the service that device endpoints share; commands are live when this resolves.
     ///
     /// # Errors
     /// Fails if the commands channel cannot be subscribed to.
     pub async fn devices(&self) -> anyhow::Result<DeviceService> {
-        let (sink, source) = self.channels.clone();
+        let Channels { sink, source, .. } = self.channels.clone();
         let (registry, limits) = (Arc::new(self.registry.clone()), self.limits.clone());
         Ok(DeviceService::start(sink, &*source, registry, limits, self.clock.clone()).await?)
     }
@@ -118,14 +125,15 @@ impl Replica {
 impl ReplicaOptions {
     fn check(&self) -> Result<(), BadConfiguration> {
         self.registry.check()?;
+        self.channel.check(&self.limits)?;
         let missing = match (self.registry.database_url.is_some(), self.channel.is_chosen()) {
             (true, true) => return Ok(()),
             (true, false) => "the channel is",
             (false, true) => "the registry is",
             (false, false) => "both are",
         };
-        let needed =
-            "a process of its own needs a registry (option --database-url) and a channel (--embedded-log)";
+        let needed = "a process of its own needs a registry (option --database-url) and a channel \
+                      (option --kafka-bootstrap-servers)";
         Err(BadConfiguration(format!("{needed}: {missing} missing")))
     }
 }
@@ -161,9 +169,10 @@ mod tests {
             (&[][..], "both are missing"),
             (&["--database-url", "sqlite://x"], "the channel is missing"),
             (&["--embedded-log", "x"], "the registry is missing"),
+            (&["--kafka-bootstrap-servers", "a:1"], "the registry is missing"),
         ] {
             let refusal = refusal(given).await;
-            assert!(refusal.contains("--database-url") && refusal.contains("--embedded-log"), "{refusal}");
+            assert!(refusal.contains("--database-url") && refusal.contains("--kafka-bootstrap-servers"));
             assert!(refusal.ends_with(missing), "{refusal}");
         }
     }

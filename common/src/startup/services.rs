@@ -9,6 +9,7 @@ use anyhow::Context;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::task::JoinSet;
 
+use super::Channels;
 use crate::service::Shutdown;
 use crate::web::admin::{self, Part, Readiness};
 
@@ -30,6 +31,12 @@ impl Services {
     /// Adds a part that must be live for the process to be ready.
     pub fn require(&mut self, name: &'static str, live: impl Fn() -> bool + Send + Sync + 'static) {
         self.parts.push((name, Arc::new(live)));
+    }
+
+    /// Adds the channels, which must be reachable for the process to be ready.
+    pub fn require_channels(&mut self, channels: &Channels) {
+        let channels = channels.clone();
+        self.require("channels", move || channels.are_reachable());
     }
 
     /// Starts a server, which must end when the shutdown begins.

@@ -3,8 +3,8 @@
 use clap::Args;
 use common::net::Listen;
 use common::startup::{
-    AdminTokenOptions, BadConfiguration, LimitOptions, LogOptions, RegistryOptions, RetentionOptions,
-    TlsOptions,
+    AdminTokenOptions, BadConfiguration, KafkaOptions, LimitOptions, LogOptions, RegistryOptions,
+    RetentionOptions, TlsOptions,
 };
 
 use crate::cli::DataDirOption;
@@ -33,6 +33,9 @@ pub struct Up {
 
     #[command(flatten)]
     pub(super) retention: RetentionOptions,
+
+    #[command(flatten)]
+    pub(super) kafka: KafkaOptions,
 
     #[command(flatten)]
     pub(super) limits: LimitOptions,
