@@ -199,7 +199,7 @@ impl fmt::Debug for DeviceKey {
 }
 
 /// Identifies a connection within one incarnation of a replica: a counter, so the higher is the newer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ConnectionId(pub u64);
 
 #[cfg(test)]

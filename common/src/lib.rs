@@ -13,6 +13,7 @@
 pub mod auth;
 pub mod channel;
 pub mod command;
+pub mod connected;
 pub mod connections;
 pub mod device;
 pub mod error;

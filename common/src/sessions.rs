@@ -7,17 +7,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
+use serde::{Deserialize, Serialize};
+
 use crate::auth::Change;
 use crate::id::DeviceKey;
 
 /// Identifies a session on this replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SessionId(pub u64);
 
 /// Why a session ends, other than by its device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// The same device connected with the same client id.
+    /// The same device connected with the same client id, here or on another replica.
     TakenOver,
     /// The device was changed or deleted.
     Revoked,
@@ -39,6 +41,8 @@ struct Session {
     id: SessionId,
     client: Option<Arc<str>>,
     confirmed: bool,
+    /// A record of its connection was read: from that place in the log on the device is here.
+    recorded: bool,
     end: Option<End>,
     waker: Option<Waker>,
 }
@@ -61,7 +65,7 @@ impl SessionTable {
     /// Opens a session whose credentials are yet to be checked.
     pub fn open(&mut self, device: DeviceKey, id: SessionId, client: Option<Arc<str>>) {
         let sessions = self.devices.entry(device).or_insert_with(|| Vec::with_capacity(1));
-        sessions.push(Session { id, client, confirmed: false, end: None, waker: None });
+        sessions.push(Session { id, client, confirmed: false, recorded: false, end: None, waker: None });
     }
 
     /// Confirms a session whose credentials are right. An older one of the same device and client id is taken over;
@@ -96,6 +100,21 @@ impl SessionTable {
         let wakers = old.filter_map(|session| session.end(End::TakenOver)).collect();
         sessions[place].confirmed = true;
         Ok(wakers)
+    }
+
+    /// Notes that the record of a session's connection was read back from the log.
+    pub fn recorded(&mut self, device: &DeviceKey, id: SessionId) {
+        let sessions = self.devices.get_mut(device).into_iter().flatten();
+        sessions.filter(|session| session.id == id).for_each(|session| session.recorded = true);
+    }
+
+    /// Ends the session of a client whose connection to another replica was read from the log; returns whom to wake.
+    ///
+    /// A session whose own record is yet to be read is the newer one: the other replica ends that of its own.
+    pub fn taken_over_elsewhere(&mut self, device: &DeviceKey, client: &str) -> Vec<Waker> {
+        let sessions = self.devices.get_mut(device).into_iter().flatten();
+        let older = sessions.filter(|session| session.recorded && session.client.as_deref() == Some(client));
+        older.filter_map(|session| session.end(End::TakenOver)).collect()
     }
 
     /// Returns why a session ended, or leaves a waker.
@@ -245,5 +264,20 @@ mod tests {
         let shutdown = Err(Refused::Ended(End::Shutdown));
         assert_eq!(table.confirm(&device("a/d"), SessionId(1), 2).map(drop), shutdown);
         assert_eq!(log_in(&mut table, "a/d", 2, None), shutdown);
+    }
+
+    #[test]
+    fn of_two_replicas_the_later_record_wins() {
+        let mut table = SessionTable::default();
+        log_in(&mut table, "a/d", 1, Some("c")).unwrap();
+        let elsewhere = |table: &mut SessionTable, client| table.taken_over_elsewhere(&device("a/d"), client);
+        // The other's record came first: ours is the newer session.
+        elsewhere(&mut table, "c");
+        assert_eq!(end(&mut table, "a/d", 1), None);
+        table.recorded(&device("a/d"), SessionId(1));
+        elsewhere(&mut table, "other");
+        assert_eq!(end(&mut table, "a/d", 1), None);
+        assert_eq!(elsewhere(&mut table, "c").len(), 1);
+        assert_eq!(end(&mut table, "a/d", 1), Some(End::TakenOver));
     }
 }

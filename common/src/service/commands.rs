@@ -1,11 +1,15 @@
 //! The way of a command: from the channel to the connection of its device.
+//!
+//! In the same order come the records of connections, which end the sessions that they take over.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use super::devices::Shared;
 use crate::channel::{Flow, Record, RecordHandler, SourceError};
 use crate::command::Command;
-use crate::event::COMMAND_TYPE;
+use crate::connected::{CONNECTED_TYPE, Connected};
+use crate::event::{COMMAND_TYPE, Event, Malformed};
 
 /// Gives each command of the channel to its device's connection, and drops those for devices that are elsewhere.
 pub(super) struct CommandHandler {
@@ -25,23 +29,10 @@ impl RecordHandler for CommandHandler {
             self.shared.meters.foreign.increment(1);
             return Flow::Continue;
         }
-        let lifetime = self.shared.limits.command_lifetime;
-        let command = match record.event() {
-            // Other records under the device's key may share the channel.
-            Ok(event) if event.kind != COMMAND_TYPE => return Flow::Continue,
-            Ok(event) => Command::from_event(event, lifetime),
-            Err(malformed) => Err(malformed),
-        };
-        match command {
-            Ok(command) => {
-                let now = self.shared.clock.now();
-                let effect = self.shared.connections.of(key).deliver(command, now);
-                self.shared.carry_out([effect]);
-            }
-            Err(error) => {
-                self.shared.meters.malformed.increment(1);
-                tracing::warn!(%error, position = record.cursor().0, "malformed command skipped");
-            }
+        let taken = record.event().and_then(|event| self.take(event));
+        if let Err(error) = taken {
+            self.shared.meters.malformed.increment(1);
+            tracing::warn!(%error, position = record.cursor().0, "malformed record skipped");
         }
         Flow::Continue
     }
@@ -49,5 +40,36 @@ impl RecordHandler for CommandHandler {
     fn interrupted(&mut self, error: &SourceError) -> Flow {
         tracing::error!(%error, "the command subscription was interrupted, commands may have been missed");
         Flow::Continue
+    }
+}
+
+impl CommandHandler {
+    /// Takes an event of a device that has a connection here. Types that are not known are for others.
+    fn take(&self, event: Event) -> Result<(), Malformed> {
+        match event.kind.as_ref() {
+            COMMAND_TYPE => self.deliver(Command::from_event(event, self.shared.limits.command_lifetime)?),
+            CONNECTED_TYPE => self.note(&event, &Connected::from_event(&event)?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn deliver(&self, command: Command) {
+        let now = self.shared.clock.now();
+        let mut table = self.shared.connections.of(command.device.as_str().as_bytes());
+        let effect = table.deliver(command, now);
+        drop(table);
+        self.shared.carry_out([effect]);
+    }
+
+    fn note(&self, event: &Event, connected: &Connected) {
+        let mut sessions = self.shared.sessions.of(event.device.as_str().as_bytes());
+        if connected.incarnation == self.shared.incarnation {
+            sessions.recorded(&event.device, connected.session);
+            return;
+        }
+        let wakers = sessions.taken_over_elsewhere(&event.device, &connected.client);
+        drop(sessions);
+        wakers.into_iter().for_each(Waker::wake);
     }
 }

@@ -34,6 +34,11 @@ impl Connection {
         Ok(Self { shared: shared.clone(), device, id })
     }
 
+    /// Returns what identifies it on this replica.
+    pub(super) fn id(&self) -> ConnectionId {
+        self.id
+    }
+
     /// Waits for the next command. Returns `None` when the connection is at its end.
     pub async fn receive(&self) -> Option<Delivery> {
         poll_fn(|context| self.poll_receive(context)).await

@@ -15,7 +15,8 @@ use crate::auth::{AuthError, Authenticator, Change, Login};
 use crate::channel::{Channel, EventSink, EventSource, SourceError, Start, Subscription};
 use crate::command::DEFAULT_LIFETIME;
 use crate::connections::{ConnectionTable, Effect};
-use crate::process::Clock;
+use crate::id::EventId;
+use crate::process::{Clock, new_event_id};
 use crate::sessions::SessionTable;
 
 /// Limits on what devices may use, the same on every protocol.
@@ -83,6 +84,8 @@ pub(super) struct Shared {
     pub(super) authenticator: Arc<dyn Authenticator>,
     pub(super) limits: Limits,
     pub(super) clock: Clock,
+    /// Tells this start of this replica from all others.
+    pub(super) incarnation: EventId,
     pub(super) meters: Meters,
     pub(super) sessions: Shards<SessionTable>,
     pub(super) connections: Shards<ConnectionTable>,
@@ -139,6 +142,7 @@ impl DeviceService {
             sink,
             authenticator,
             limits,
+            incarnation: new_event_id(clock.wall()),
             clock,
             meters: Meters::new(),
             sessions: Shards::default(),

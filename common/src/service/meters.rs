@@ -10,7 +10,7 @@ use crate::outcome::Outcome;
 /// Counters that are touched for every message, looked up once.
 #[derive(Debug)]
 pub(super) struct Meters {
-    /// Commands for devices that have no connection here.
+    /// Records for devices that have no connection here.
     pub(super) foreign: Counter,
     /// Records that are no commands.
     pub(super) malformed: Counter,

@@ -11,6 +11,7 @@ use super::meters::{self, Counting, TelemetryOutcome};
 use super::{new_event_id, publish};
 use crate::auth::{AuthError, Login};
 use crate::channel::Channel;
+use crate::connected::Connected;
 use crate::connections::{Capacity, Terms};
 use crate::event::Event;
 use crate::id::DeviceKey;
@@ -23,6 +24,7 @@ pub struct Session {
     protocol: Protocol,
     device: DeviceKey,
     id: SessionId,
+    client: Option<Arc<str>>,
 }
 
 impl Session {
@@ -34,8 +36,8 @@ impl Session {
     ) -> Result<Self, ServiceError> {
         let (device, id) = (login.device.clone(), SessionId(shared.next()));
         // Opened before the check, so that a change of the device between check and confirmation ends it.
-        shared.sessions.of(device.as_str().as_bytes()).open(device.clone(), id, client);
-        let session = Self { shared: shared.clone(), protocol, device, id };
+        shared.sessions.of(device.as_str().as_bytes()).open(device.clone(), id, client.clone());
+        let session = Self { shared: shared.clone(), protocol, device, id, client };
         shared.authenticator.authenticate(login).await?;
         let limit = shared.limits.max_device_connections;
         let confirmed =
@@ -110,12 +112,31 @@ impl Session {
 
     /// Registers a connection, by which commands come from now on.
     ///
-    /// It may have to wait: a channel that decides the order of connections must have acknowledged this one.
+    /// A session with a client id waits until its connection is recorded in the channel: from that place on its commands
+    /// are for this session, and one of the same client on another replica has ended.
     ///
     /// # Errors
-    /// Fails if the device has too many connections.
+    /// Fails if the device has too many connections, or the channel does not take the record.
     pub async fn connect(&self, terms: Terms) -> Result<Connection, ServiceError> {
-        Connection::open(&self.shared, self.device.clone(), terms)
+        let connection = Connection::open(&self.shared, self.device.clone(), terms)?;
+        if let Some(client) = &self.client {
+            self.record(&connection, client).await?;
+        }
+        Ok(connection)
+    }
+
+    async fn record(&self, connection: &Connection, client: &str) -> Result<(), ServiceError> {
+        let shared = &self.shared;
+        let connected = Connected {
+            incarnation: shared.incarnation.clone(),
+            session: self.id,
+            connection: connection.id(),
+            client: client.to_owned(),
+            protocol: self.protocol.as_str().to_owned(),
+        };
+        let now = shared.clock.wall();
+        let event = connected.into_event(new_event_id(now), self.device.clone(), now);
+        Ok(publish(&*shared.sink, Channel::Commands, event, shared.limits.publish_timeout).await?)
     }
 
     /// Returns how an MQTT-like session takes commands: any number, with a bounded queue.
