@@ -1,7 +1,8 @@
 //! The API, as an application or the operator uses it.
 
 use std::net::SocketAddr;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use reqwest::{Method, RequestBuilder};
@@ -9,10 +10,11 @@ use serde_json::{Value, json};
 
 use crate::wait::within;
 
-/// A client of the API with a token.
+/// A client of the API with a token. Of several servers each request asks the next.
 #[derive(Debug, Clone)]
 pub struct Api {
-    address: SocketAddr,
+    addresses: Arc<[SocketAddr]>,
+    next: Arc<AtomicUsize>,
     token: String,
     client: reqwest::Client,
 }
@@ -63,7 +65,12 @@ impl Answer {
 impl Api {
     /// Makes a client with a token.
     pub fn new(address: SocketAddr, token: impl Into<String>) -> Self {
-        Self { address, token: token.into(), client: http_client() }
+        Self::over(&[address], token)
+    }
+
+    /// Makes a client of several servers, with a token.
+    pub fn over(addresses: &[SocketAddr], token: impl Into<String>) -> Self {
+        Self { addresses: addresses.into(), next: Arc::default(), token: token.into(), client: http_client() }
     }
 
     /// Returns this client with another token.
@@ -83,9 +90,9 @@ impl Api {
         self.with_token(token.expect("a new token is shown once"))
     }
 
-    /// Returns the address.
+    /// Returns the address of the next request.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[self.next.fetch_add(1, Ordering::Relaxed) % self.addresses.len()]
     }
 
     /// Returns the token.
@@ -95,7 +102,7 @@ impl Api {
 
     /// Begins a request; `path` is that behind `/v1/`.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = format!("http://{}/v1/{path}", self.address);
+        let url = format!("http://{}/v1/{path}", self.address());
         self.client.request(method, url).bearer_auth(&self.token)
     }
 

@@ -1,24 +1,35 @@
-//! The `drogue` binary under test.
+//! The binaries under test.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
-/// Returns the path of `drogue`, built if it is missing or older than its sources.
+/// Returns the path of `drogue`; see [`endpoint`].
+pub fn drogue() -> &'static Path {
+    found("drogue", "server")
+}
+
+/// Returns the path of an endpoint's own binary, built if it is missing or older than its sources.
 ///
 /// `cargo test --workspace` builds it along; `cargo test -p tests` does not, hence the second look.
 ///
 /// # Panics
 /// Panics if it cannot be built.
-pub fn drogue() -> &'static Path {
-    static DROGUE: OnceLock<PathBuf> = OnceLock::new();
-    DROGUE.get_or_init(|| {
-        let path = profile_directory().join("drogue");
+pub fn endpoint(name: &'static str) -> &'static Path {
+    found(name, name)
+}
+
+fn found(name: &'static str, package: &str) -> &'static Path {
+    static FOUND: OnceLock<Mutex<HashMap<&str, &Path>>> = OnceLock::new();
+    let mut found = FOUND.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+    found.entry(name).or_insert_with(|| {
+        let path = profile_directory().join(name);
         if !is_fresh(&path) {
-            build();
+            build(name, package);
         }
-        path
+        Box::leak(path.into_boxed_path())
     })
 }
 
@@ -61,13 +72,16 @@ fn is_fresh(binary: &Path) -> bool {
     sources.split_whitespace().all(unchanged)
 }
 
-fn build() {
+fn build(name: &str, package: &str) {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--package", "server", "--bin", "drogue"]);
+    cargo.args(["build", "--quiet", "--package", package, "--bin", name]);
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile_directory().ends_with("release") {
         cargo.arg("--release");
     }
+    if cfg!(feature = "kafka-tls") {
+        cargo.arg(format!("--features={package}/kafka-tls"));
+    }
     let status = cargo.status().expect("cargo can be run");
-    assert!(status.success(), "drogue does not build");
+    assert!(status.success(), "{name} does not build");
 }

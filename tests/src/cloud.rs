@@ -2,13 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Deserialize;
 
 use crate::api::{Api, http_client};
 use crate::tenant::Tenant;
 
-/// Where the parts of a cloud listen.
+/// Where the parts of a cloud listen; of several of a kind the first. Port 0 is off.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Addresses {
     /// HTTP for devices.
@@ -45,6 +47,8 @@ pub struct Cloud {
     pub addresses: Addresses,
     /// The API, used by the operator.
     pub operator: Api,
+    gates: Arc<[Gate]>,
+    next: Arc<AtomicUsize>,
 }
 
 impl Cloud {
@@ -57,12 +61,23 @@ impl Cloud {
         let addresses: Addresses =
             serde_json::from_str(&read("addresses.json")).expect("all listeners are on");
         let operator = Api::new(addresses.api, read("admin-token").trim());
-        Self { addresses, operator }
+        let gate = Gate { http: addresses.http, mqtt: addresses.mqtt };
+        Self::new(addresses, operator, vec![gate])
     }
 
-    /// Returns where devices connect.
+    /// Describes a cloud with several ways in.
+    pub fn new(addresses: Addresses, operator: Api, gates: Vec<Gate>) -> Self {
+        Self { addresses, operator, gates: gates.into(), next: Arc::default() }
+    }
+
+    /// Returns where devices connect: of several gates one after the other.
     pub fn gate(&self) -> Gate {
-        Gate { http: self.addresses.http, mqtt: self.addresses.mqtt }
+        self.gates[self.next.fetch_add(1, Ordering::Relaxed) % self.gates.len()]
+    }
+
+    /// Returns all gates.
+    pub fn gates(&self) -> &[Gate] {
+        &self.gates
     }
 
     /// Makes an application that no other test uses.
@@ -78,13 +93,7 @@ impl Cloud {
     /// # Panics
     /// Panics if the admin port does not answer.
     pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let text = self.admin("metrics").await.1;
-        let fits = |line: &&str| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
-                && labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\"")))
-        };
-        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
-        text.lines().filter(fits).filter_map(value).sum()
+        sum_of(&self.admin("metrics").await.1, name, labels)
     }
 
     /// Asks the admin port for `healthz`, `readyz` or `metrics`; returns status and body.
@@ -97,4 +106,14 @@ impl Cloud {
         let status = response.status().as_u16();
         (status, response.text().await.expect("the answer has a body"))
     }
+}
+
+/// Sums a metric in the text of Prometheus, over those labels that are not in `labels`.
+pub(crate) fn sum_of(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
+    let fits = |line: &&str| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && labels.iter().all(|(label, value)| line.contains(&format!("{label}=\"{value}\"")))
+    };
+    let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+    text.lines().filter(fits).filter_map(value).sum()
 }

@@ -11,6 +11,10 @@ pub enum Signal {
     Kill,
     /// As Ctrl-C does.
     Interrupt,
+    /// Makes it stand still: connections stay open, and nothing answers.
+    Stop,
+    /// Lets it go on.
+    Continue,
 }
 
 /// Sends a signal to a process.
@@ -22,6 +26,8 @@ pub fn signal(pid: u32, signal: Signal) {
         Signal::Terminate => "-TERM",
         Signal::Kill => "-KILL",
         Signal::Interrupt => "-INT",
+        Signal::Stop => "-STOP",
+        Signal::Continue => "-CONT",
     };
     let status = Command::new("kill").args([name, &pid.to_string()]).status();
     assert!(status.is_ok_and(|status| status.success()), "no signal could be sent to process {pid}");

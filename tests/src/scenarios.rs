@@ -185,8 +185,17 @@ pub async fn row_26_a_revoked_device_is_out_within_two_seconds<D: DeviceDriver>(
     tenant.api.delete(&tenant.path(&device)).await.expect_status(204);
     let ended = tokio::time::timeout(Duration::from_secs(20), waiting.end()).await;
     assert_eq!(ended.expect("the session ends long before its wait does"), None);
-    let again = driver.publish(tenant.gate(), &device, "temperature", payload().as_bytes()).await;
-    assert_eq!(again, Err(Refused::Login));
+    shut_out(driver, &tenant, &device).await;
+}
+
+/// Waits until a device is let in no more: the replica that it asks may hear of the change a moment later.
+async fn shut_out<D: DeviceDriver>(driver: D, tenant: &Tenant, device: &Device) {
+    let what = format!("{} is shut out", D::NAME);
+    eventually(&what, || async {
+        let again = driver.publish(tenant.gate(), device, "temperature", payload().as_bytes()).await;
+        (again == Err(Refused::Login)).then_some(())
+    })
+    .await;
 }
 
 /// The devices of a deleted application are out, too.
@@ -195,7 +204,7 @@ pub async fn a_deleted_application_takes_its_devices_along<D: DeviceDriver>(driv
     let device = tenant.device().await;
     assert_eq!(driver.publish(tenant.gate(), &device, "a", b"x").await, Ok(()));
     cloud.operator.delete(&format!("apps/{}", tenant.app)).await.expect_status(204);
-    assert_eq!(driver.publish(tenant.gate(), &device, "a", b"x").await, Err(Refused::Login));
+    shut_out(driver, &tenant, &device).await;
 }
 
 /// A password is checked, and a change of it takes effect.
@@ -215,18 +224,26 @@ pub async fn a_device_with_a_password_is_let_in_and_with_another_is_not<D: Devic
     let changed = device.with_secret(secrets::password());
     let body = json!({"credentials": [{"password": changed.secret}]});
     tenant.api.put(&tenant.path(&device), &body).await.expect_status(200);
+    shut_out(driver, &tenant, &device).await;
     assert_eq!(driver.publish(gate, &changed, "a", b"x").await, Ok(()));
-    assert_eq!(driver.publish(gate, &device, "a", b"x").await, Err(Refused::Login));
 }
 
 /// A device that is disabled keeps its credentials and is not let in.
 pub async fn a_disabled_device_is_not_let_in<D: DeviceDriver>(driver: D, cloud: &Cloud) {
     let tenant = cloud.tenant().await;
     let device = tenant.device().await;
-    for (enabled, expected) in [(false, Err(Refused::Login)), (true, Ok(()))] {
-        tenant.api.put(&tenant.path(&device), &json!({"enabled": enabled})).await.expect_status(200);
-        assert_eq!(driver.publish(tenant.gate(), &device, "a", b"x").await, expected, "enabled: {enabled}");
-    }
+    let enable = |enabled: bool| {
+        let (tenant, path) = (tenant.clone(), tenant.path(&device));
+        async move { tenant.api.put(&path, &json!({"enabled": enabled})).await.expect_status(200).clone() }
+    };
+    assert_eq!(driver.publish(tenant.gate(), &device, "a", b"x").await, Ok(()));
+    enable(false).await;
+    shut_out(driver, &tenant, &device).await;
+    enable(true).await;
+    eventually("the device is let in again", || async {
+        driver.publish(tenant.gate(), &device, "a", b"x").await.ok()
+    })
+    .await;
 }
 
 /// What is not known to be right is refused (CVE-2018-12550).

@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::binary;
 use crate::cloud::Cloud;
-use crate::process::{self, Signal};
+use crate::daemon::Daemon;
+use crate::process::Signal;
 use crate::secrets;
 use crate::wait::eventually;
 
@@ -32,8 +33,7 @@ fn runtime() -> tokio::runtime::Runtime {
 /// A server process on free ports, with data of its own. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Server {
-    process: Child,
-    reaper: Child,
+    process: Daemon,
     directory: PathBuf,
     options: Vec<String>,
     descriptors: Option<u32>,
@@ -65,9 +65,8 @@ impl Server {
         fs::create_dir_all(&directory).expect("the target directory can be written");
         let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
         let mut process = spawn(&directory, &options, descriptors, 0);
-        let reaper = reaper_of(&process);
         let cloud = wait_until_serving(&mut process, &directory, 0).await;
-        Self { process, reaper, directory, options, descriptors, cloud, starts: 1 }
+        Self { process, directory, options, descriptors, cloud, starts: 1 }
     }
 
     /// Starts the server anew on the same data, on new ports.
@@ -77,7 +76,6 @@ impl Server {
     pub async fn restart(&mut self) {
         self.kill();
         self.process = spawn(&self.directory, &self.options, self.descriptors, self.starts);
-        self.reaper = reaper_of(&self.process);
         self.cloud = wait_until_serving(&mut self.process, &self.directory, self.starts).await;
         self.starts += 1;
     }
@@ -89,7 +87,7 @@ impl Server {
 
     /// Returns the process id.
     pub fn pid(&self) -> u32 {
-        self.process.id()
+        self.process.pid()
     }
 
     /// Returns the data directory.
@@ -122,16 +120,12 @@ impl Server {
 
     /// Ends the process at once, as a crash does.
     pub fn kill(&mut self) {
-        // It may have ended by itself: then there is nothing to kill, and its status is kept.
-        drop(self.process.kill());
-        drop(self.process.wait());
-        drop(self.reaper.kill());
-        drop(self.reaper.wait());
+        self.process.kill();
     }
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        process::signal(self.pid(), signal);
+        self.process.signal(signal);
     }
 
     /// Waits until the process has ended by itself and returns its status.
@@ -139,12 +133,7 @@ impl Server {
     /// # Panics
     /// Panics if it does not end.
     pub async fn ended(&mut self) -> ExitStatus {
-        let process = &mut self.process;
-        eventually("the server ends", || {
-            let status = process.try_wait().expect("it is a child");
-            async move { status }
-        })
-        .await
+        self.process.ended().await
     }
 
     /// Runs `drogue` with this server's data directory and returns what it printed.
@@ -201,7 +190,7 @@ fn read(path: &Path) -> String {
 /// Every listener on a free port.
 const LISTENERS: [&str; 7] = ["http", "https", "mqtt", "mqtts", "api", "api-tls", "admin"];
 
-fn spawn(directory: &Path, options: &[String], descriptors: Option<u32>, start: u32) -> Child {
+fn spawn(directory: &Path, options: &[String], descriptors: Option<u32>, start: u32) -> Daemon {
     let create =
         |kind| File::create(output_file(directory, kind, start)).expect("the directory can be written");
     let limit = descriptors.map_or_else(String::new, |limit| format!("ulimit -n {limit} && "));
@@ -212,20 +201,13 @@ fn spawn(directory: &Path, options: &[String], descriptors: Option<u32>, start: 
     if !options.iter().any(|option| option.starts_with("--log")) {
         command.arg("--log=trace");
     }
-    command.args(options).stdin(Stdio::null()).stdout(create("out")).stderr(create("log"));
-    command.spawn().expect("drogue starts")
+    Daemon::spawn(command.args(options).stdout(create("out")).stderr(create("log")))
 }
 
-/// Starts a process that kills the server when this test process is gone, however it went.
-fn reaper_of(server: &Child) -> Child {
-    let script = format!("read -r _; kill -9 {} 2>/dev/null", server.id());
-    Command::new("sh").args(["-c", &script]).stdin(Stdio::piped()).spawn().expect("sh starts")
-}
-
-async fn wait_until_serving(process: &mut Child, directory: &Path, start: u32) -> Cloud {
+async fn wait_until_serving(process: &mut Daemon, directory: &Path, start: u32) -> Cloud {
     let printed = output_file(directory, "out", start);
     eventually("the server serves", || {
-        let ended = process.try_wait().expect("it is a child");
+        let ended = process.status();
         let log = || read(&output_file(directory, "log", start));
         assert!(ended.is_none(), "the server has ended: {}", log());
         let serving = read(&printed).contains(HEADING);

@@ -16,6 +16,7 @@ pub struct Tenant {
     pub cloud: Cloud,
     /// The API, with a token of this application that has all scopes.
     pub api: Api,
+    gate: Gate,
 }
 
 /// A device and what it logs in with.
@@ -47,19 +48,19 @@ impl Tenant {
         let app = format!("t-{}", secrets::unique());
         cloud.operator.put(&format!("apps/{app}"), &json!({})).await.expect_status(201);
         let api = cloud.operator.with_token_for(&app, &["command", "events", "registry"]).await;
-        Self { app, cloud: cloud.clone(), api }
+        Self { app, cloud: cloud.clone(), api, gate: cloud.gate() }
     }
 
     /// Returns this application in a cloud that has started anew on the same data.
     #[must_use]
     pub fn moved_to(&self, cloud: &Cloud) -> Self {
-        let api = Api::new(cloud.addresses.api, self.api.token());
-        Self { app: self.app.clone(), cloud: cloud.clone(), api }
+        let api = cloud.operator.with_token(self.api.token());
+        Self { app: self.app.clone(), cloud: cloud.clone(), api, gate: cloud.gate() }
     }
 
-    /// Returns where devices connect.
+    /// Returns where devices connect: all of this application at the same place.
     pub fn gate(&self) -> Gate {
-        self.cloud.gate()
+        self.gate
     }
 
     /// Makes a device with a token that costs no argon2.

@@ -1,7 +1,7 @@
 //! What an endpoint stands on in a process of its own.
 
 use std::fmt;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use clap::Args;
@@ -100,7 +100,9 @@ impl Replica {
             );
         }
         let (plain, tls) = listeners.addresses();
-        tracing::info!(?plain, ?tls, admin = %options.admin_listen, "listening");
+        let bound = |listener: &TcpListener| listener.local_addr().ok();
+        let (plain, tls) = (shown(plain), shown(tls));
+        tracing::info!(plain, tls, admin = shown(admin.as_ref().and_then(bound)), "listening");
         Ok(Self { channels, registry, clock, listeners, admin, metrics, limits: options.limits.limits() })
     }
 
@@ -136,6 +138,11 @@ impl ReplicaOptions {
                       (option --kafka-bootstrap-servers)";
         Err(BadConfiguration(format!("{needed}: {missing} missing")))
     }
+}
+
+/// Writes where a listener is, as the option does.
+fn shown(address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| "off".to_owned(), |address| address.to_string())
 }
 
 impl fmt::Debug for Replica {

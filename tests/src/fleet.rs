@@ -1,0 +1,289 @@
+//! The endpoints as separate processes, several of each kind, on one Kafka and one registry.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::api::{Api, http_client};
+use crate::binary;
+use crate::cloud::{Addresses, Cloud, Gate};
+use crate::daemon::Daemon;
+use crate::kafka::Topics;
+use crate::process::Signal;
+use crate::secrets;
+use crate::wait::eventually;
+use crate::{kafka, ports};
+
+/// A kind of endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `http-endpoint`.
+    Http,
+    /// `mqtt-endpoint`.
+    Mqtt,
+    /// `command-endpoint`.
+    Command,
+}
+
+impl Kind {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Http => "http-endpoint",
+            Self::Mqtt => "mqtt-endpoint",
+            Self::Command => "command-endpoint",
+        }
+    }
+}
+
+/// How many there are of each kind.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// `http-endpoint`.
+    pub http: usize,
+    /// `mqtt-endpoint`.
+    pub mqtt: usize,
+    /// `command-endpoint`.
+    pub command: usize,
+}
+
+/// Returns two of each kind on the Kafka that the environment names, which all tests of this process share.
+///
+/// Says visibly that `test` is skipped if it names none.
+///
+/// # Panics
+/// Panics if the fleet does not start.
+pub fn shared(test: &str) -> Option<&'static Fleet> {
+    static SHARED: OnceLock<Fleet> = OnceLock::new();
+    let servers = kafka::given(test)?;
+    let start = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let shape = Shape { http: 2, mqtt: 2, command: 2 };
+        let start = Fleet::start(Topics::new(servers), shape, &[]);
+        runtime.expect("a runtime starts").block_on(start)
+    };
+    // On a thread of its own, because a test's runtime cannot be blocked on from within.
+    Some(SHARED.get_or_init(|| {
+        std::thread::scope(|scope| scope.spawn(start).join().expect("the shared fleet starts"))
+    }))
+}
+
+/// Endpoints as separate processes. They are killed when this is dropped.
+#[derive(Debug)]
+pub struct Fleet {
+    // Dropped before the topics are deleted.
+    parts: Vec<Part>,
+    cloud: Cloud,
+    topics: Topics,
+}
+
+/// One process, which comes back in the same place when it is started again.
+#[derive(Debug)]
+pub struct Part {
+    kind: Kind,
+    directory: PathBuf,
+    arguments: Vec<String>,
+    token: String,
+    address: SocketAddr,
+    admin: SocketAddr,
+    daemon: Option<Daemon>,
+    starts: u32,
+}
+
+impl Fleet {
+    /// Starts all processes, with further options, and waits until each is ready.
+    ///
+    /// # Panics
+    /// Panics with the log of one that does not become ready.
+    pub async fn start(topics: Topics, shape: Shape, options: &[&str]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory = binary::run_directory().join(format!("fleet-{number}"));
+        fs::create_dir_all(&directory).expect("the target directory can be written");
+        let token = secrets::token();
+        let common = [
+            format!("--kafka-bootstrap-servers={}", topics.servers()),
+            format!("--kafka-topic-prefix={}", topics.prefix()),
+            format!("--database-url=sqlite://{}", directory.join("registry.sqlite").display()),
+        ];
+        let arguments: Vec<_> = common.into_iter().chain(options.iter().map(ToString::to_string)).collect();
+        let kinds = [(Kind::Command, shape.command), (Kind::Http, shape.http), (Kind::Mqtt, shape.mqtt)];
+        let kinds = kinds.into_iter().flat_map(|(kind, count)| (0..count).map(move |number| (kind, number)));
+        let mut parts: Vec<_> =
+            kinds.map(|(kind, number)| Part::new(kind, number, &directory, &arguments, &token)).collect();
+        parts.iter_mut().for_each(Part::launch);
+        for part in &mut parts {
+            part.wait_until_ready().await;
+        }
+        let cloud = cloud_of(&parts, &token);
+        Self { parts, cloud, topics }
+    }
+
+    /// Returns the running cloud.
+    pub fn cloud(&self) -> &Cloud {
+        &self.cloud
+    }
+
+    /// Returns its topics.
+    pub fn topics(&self) -> &Topics {
+        &self.topics
+    }
+
+    /// Returns the processes of a kind.
+    pub fn of(&mut self, kind: Kind) -> Vec<&mut Part> {
+        self.parts.iter_mut().filter(|part| part.kind == kind).collect()
+    }
+
+    /// Returns all processes.
+    pub fn parts(&mut self) -> &mut [Part] {
+        &mut self.parts
+    }
+
+    /// Waits until all are ready, or none is.
+    ///
+    /// # Panics
+    /// Panics if that does not come to be.
+    pub async fn wait_until_ready(&self, ready: bool) {
+        for part in &self.parts {
+            let what = format!("{} is ready: {ready}", part.kind.program());
+            eventually(&what, || async { (part.is_ready().await == ready).then_some(()) }).await;
+        }
+    }
+
+    /// Sums a metric over all processes; see [`Part::metric`].
+    pub async fn metric(&self, name: &str) -> f64 {
+        let mut sum = 0.0;
+        for part in &self.parts {
+            sum += part.metric(name).await;
+        }
+        sum
+    }
+}
+
+fn cloud_of(parts: &[Part], token: &str) -> Cloud {
+    let of = |kind| parts.iter().filter(move |part| part.kind == kind).map(|part| part.address);
+    let off = SocketAddr::from(([127, 0, 0, 1], 0));
+    let (http, mqtt): (Vec<_>, Vec<_>) = (of(Kind::Http).collect(), of(Kind::Mqtt).collect());
+    let api: Vec<_> = of(Kind::Command).collect();
+    let at = |all: &[SocketAddr], number: usize| all.get(number % all.len().max(1)).copied().unwrap_or(off);
+    let gates = (0..http.len().max(mqtt.len()))
+        .map(|number| Gate { http: at(&http, number), mqtt: at(&mqtt, number) });
+    let addresses = Addresses {
+        http: at(&http, 0),
+        https: off,
+        mqtt: at(&mqtt, 0),
+        mqtts: off,
+        api: at(&api, 0),
+        api_tls: off,
+        admin: parts.first().map_or(off, |part| part.admin),
+        ca: PathBuf::new(),
+    };
+    Cloud::new(addresses, Api::over(&api, token), gates.collect())
+}
+
+impl Part {
+    fn new(kind: Kind, number: usize, directory: &Path, arguments: &[String], token: &str) -> Self {
+        let directory = directory.join(format!("{}-{number}", kind.program()));
+        fs::create_dir_all(&directory).expect("the target directory can be written");
+        let (address, admin) = (ports::free(), ports::free());
+        let own =
+            [format!("--listen={address}"), "--tls-listen=off".to_owned(), format!("--admin-listen={admin}")];
+        let mut arguments = [&own, arguments].concat();
+        if !arguments.iter().any(|argument| argument.starts_with("--log")) {
+            arguments.push("--log=trace".to_owned());
+        }
+        Self { kind, directory, arguments, token: token.to_owned(), address, admin, daemon: None, starts: 0 }
+    }
+
+    fn launch(&mut self) {
+        let log = File::create(self.log_file(self.starts)).expect("the directory can be written");
+        let mut command = Command::new(binary::endpoint(self.kind.program()));
+        command.args(&self.arguments).env("DROGUE_ADMIN_TOKEN", &self.token);
+        if self.kind != Kind::Command {
+            command.env_remove("DROGUE_ADMIN_TOKEN");
+        }
+        self.daemon = Some(Daemon::spawn(command.stderr(log)));
+        self.starts += 1;
+    }
+
+    async fn wait_until_ready(&mut self) {
+        let program = self.kind.program();
+        eventually(&format!("{program} is ready"), || {
+            let ended = self.daemon.as_mut().and_then(Daemon::status);
+            assert!(ended.is_none(), "{program} has ended: {}", self.log());
+            let ready = self.is_ready();
+            async move { ready.await.then_some(()) }
+        })
+        .await;
+    }
+
+    /// Starts it again, killing it if it still runs, and waits until it is ready.
+    ///
+    /// # Panics
+    /// Panics with its log if it does not become ready.
+    pub async fn restart(&mut self) {
+        self.kill();
+        self.launch();
+        self.wait_until_ready().await;
+    }
+
+    /// Ends it at once, as a crash does.
+    pub fn kill(&mut self) {
+        self.daemon = None;
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// Panics if it does not run.
+    pub fn signal(&self, signal: Signal) {
+        self.daemon.as_ref().expect("it runs").signal(signal);
+    }
+
+    /// Returns where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns the process id.
+    ///
+    /// # Panics
+    /// Panics if it does not run.
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("it runs").pid()
+    }
+
+    /// Tells whether it says that it is ready.
+    pub fn is_ready(&self) -> impl Future<Output = bool> + use<> {
+        let answer = http_client().get(format!("http://{}/readyz", self.admin)).send();
+        async { answer.await.is_ok_and(|answer| answer.status().is_success()) }
+    }
+
+    /// Reads a metric, summed over its labels. One that is not there, or of a process that does not run, is 0.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let answer = http_client().get(format!("http://{}/metrics", self.admin)).send().await;
+        let Ok(answer) = answer else { return 0.0 };
+        crate::cloud::sum_of(&answer.text().await.unwrap_or_default(), name, &[])
+    }
+
+    /// Returns what all its starts have logged.
+    pub fn log(&self) -> String {
+        let logs = (0..self.starts).map(|start| fs::read(self.log_file(start)).unwrap_or_default());
+        logs.map(|log| String::from_utf8_lossy(&log).into_owned()).collect()
+    }
+
+    fn log_file(&self, start: u32) -> PathBuf {
+        self.directory.join(format!("{start}.log"))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.kill();
+        let log = self.log();
+        let told = secrets::told_in(&log);
+        assert!(told.is_empty() || std::thread::panicking(), "the log tells secrets: {told:#?}");
+    }
+}
