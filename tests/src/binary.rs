@@ -55,11 +55,12 @@ fn remove_old(runs: &Path) {
     }
 }
 
-/// The tests are in `target/{profile}/deps`.
+/// Programs are in `target/{profile}`, tests in `deps` below it.
 fn profile_directory() -> PathBuf {
-    let test = std::env::current_exe().expect("a running program has a path");
-    let directory = test.ancestors().nth(2).expect("cargo puts tests two directories deep");
-    directory.to_owned()
+    let program = std::env::current_exe().expect("a running program has a path");
+    let directory = program.parent().expect("a program is in a directory");
+    let is_test = directory.ends_with("deps");
+    directory.parent().filter(|_| is_test).unwrap_or(directory).to_owned()
 }
 
 /// Looks at the sources that Cargo noted beside the binary.

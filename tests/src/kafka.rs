@@ -1,10 +1,17 @@
 //! A real Kafka: the broker that the environment names, and topics of a test's own on it.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use common::channel::Channel;
 use common::kafka::{KafkaSettings, TopicSettings};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::clients::skip;
 use crate::secrets;
@@ -74,4 +81,90 @@ impl Drop for Topics {
         // A broker that is gone keeps them; nothing depends on it.
         drop(futures_util::FutureExt::now_or_never(admin.delete_topics(&names, &AdminOptions::new())));
     }
+}
+
+/// A record as a reader finds it that shares nothing with the product.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// The partition.
+    pub partition: i32,
+    /// The key.
+    pub key: String,
+    /// The headers.
+    pub headers: HashMap<String, String>,
+    /// The value.
+    pub value: Vec<u8>,
+}
+
+impl Record {
+    /// Returns a header, or an empty text.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Reads all that a topic holds, partition by partition, in order.
+///
+/// # Panics
+/// Panics if the brokers do not answer.
+pub async fn read(servers: &str, topic: &str) -> Vec<Record> {
+    let (servers, topic) = (servers.to_owned(), topic.to_owned());
+    let read = move || read_blocking(&servers, &topic);
+    tokio::task::spawn_blocking(read).await.expect("the topic can be read")
+}
+
+fn read_blocking(servers: &str, topic: &str) -> Vec<Record> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", servers).set("group.id", "test").set("enable.auto.commit", "false");
+    let consumer: BaseConsumer = config.create().expect("a consumer");
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("the brokers answer");
+    let mut missing = 0;
+    let mut partitions = TopicPartitionList::new();
+    for partition in metadata.topics()[0].partitions() {
+        let (low, high) = consumer.fetch_watermarks(topic, partition.id(), PATIENCE).expect("they answer");
+        partitions.add_partition_offset(topic, partition.id(), Offset::Offset(low)).expect("an offset");
+        missing += high - low;
+    }
+    consumer.assign(&partitions).expect("the partitions are assigned");
+    let mut records = Vec::new();
+    while missing > 0 {
+        // An error is one that the client mends itself; silence is none.
+        let Ok(message) = consumer.poll(PATIENCE).expect("records come") else { continue };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let headers = message.headers().into_iter().flat_map(Headers::iter);
+        records.push(Record {
+            partition: message.partition(),
+            key: text(message.key().unwrap_or_default()),
+            headers: headers.map(|one| (one.key.to_owned(), text(one.value.unwrap_or_default()))).collect(),
+            value: message.payload().unwrap_or_default().to_vec(),
+        });
+        missing -= 1;
+    }
+    records.sort_by_key(|record| record.partition);
+    records
+}
+
+/// Writes a record as another producer would, into the partition of its key or another one.
+///
+/// # Panics
+/// Panics if the brokers do not take it.
+pub async fn write(
+    servers: &str,
+    topic: &str,
+    key: &str,
+    headers: &[(&str, Option<&str>)],
+    value: &[u8],
+    partition: Option<i32>,
+) {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", servers).set("partitioner", "murmur2_random");
+    let producer: FutureProducer = config.create().expect("a producer");
+    let headers = headers
+        .iter()
+        .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: *value }));
+    let mut record = FutureRecord::to(topic).key(key).payload(value).headers(headers);
+    record.partition = partition;
+    producer.send(record, PATIENCE).await.expect("the brokers take a record");
 }

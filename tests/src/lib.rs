@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod binary;
+pub mod brokers;
 pub mod clients;
 pub mod cloud;
 pub mod contract;
@@ -18,10 +19,12 @@ pub mod devices;
 pub mod events;
 pub mod faults;
 pub mod fleet;
+pub mod history;
 pub mod kafka;
 pub mod mqtt;
 pub mod ports;
 pub mod process;
+pub mod publishers;
 pub mod raw;
 pub mod scenarios;
 pub mod secrets;

@@ -54,10 +54,14 @@ impl Client {
     /// # Panics
     /// Panics if nobody listens.
     pub async fn open(address: SocketAddr, version: Version) -> Self {
-        let stream = within("a TCP connection", TcpStream::connect(address)).await.expect("somebody listens");
+        Self::try_open(address, version).await.expect("somebody listens")
+    }
+
+    async fn try_open(address: SocketAddr, version: Version) -> io::Result<Self> {
+        let stream = within("a TCP connection", TcpStream::connect(address)).await?;
         stream.set_nodelay(true).expect("the stream is open");
         let (buffer, inbox, connected) = (BytesMut::new(), VecDeque::new(), Properties::default());
-        Self { stream, version, buffer, inbox, next_id: 0, connected }
+        Ok(Self { stream, version, buffer, inbox, next_id: 0, connected })
     }
 
     /// Connects as a device, with its name as client id.
@@ -71,9 +75,11 @@ impl Client {
     /// Connects with full say about the CONNECT.
     ///
     /// # Errors
-    /// Returns how the server refused.
+    /// Returns how the server refused; where nobody listens, that it closed.
     pub async fn connect_with(address: SocketAddr, connect: &Connect) -> Result<Self, Refused> {
-        let mut client = Self::open(address, connect.version).await;
+        let Ok(mut client) = Self::try_open(address, connect.version).await else {
+            return Err(Refused::Closed);
+        };
         client.send(&connect.encode()).await;
         match client.next().await {
             Some(Packet::ConnAck { code: 0, session_present, properties }) => {

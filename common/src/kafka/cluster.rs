@@ -20,6 +20,8 @@ use crate::time::Timestamp;
 
 /// How long the cluster may take to answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait before it is asked again.
+pub(super) const RETRY: Duration = Duration::from_millis(100);
 
 /// A client that reads and writes no records. Its calls block.
 pub(super) struct Lookup {
@@ -142,6 +144,7 @@ pub(super) struct Cluster {
     pub(super) topics: Vec<Topic>,
     /// Tells this cluster and prefix from others.
     pub(super) fingerprint: u64,
+    pub(super) clock: Clock,
 }
 
 impl Cluster {
@@ -160,12 +163,19 @@ impl Cluster {
         self.lookup.offsets(topics, at, patience).map_err(|error| self.unreachable(error))
     }
 
-    /// Asks for an offset in each partition of channels, all of which must answer.
+    /// Asks for an offset in each partition of channels, all of which must answer: again, while they elect leaders.
     pub(super) fn all_offsets(&self, topics: &[Topic], at: At) -> Result<Vec<Vec<i64>>, KafkaError> {
-        let offsets = self.offsets(topics, at, PATIENCE)?;
-        let whole =
-            offsets.into_iter().map(|partitions| partitions.into_iter().collect()).collect::<Option<_>>();
-        whole.ok_or_else(|| self.unreachable("a partition has no leader"))
+        let deadline = self.clock.instant() + PATIENCE;
+        loop {
+            let answer = self.offsets(topics, at, PATIENCE).and_then(|offsets| {
+                let whole = offsets.into_iter().map(|partitions| partitions.into_iter().collect());
+                whole.collect::<Option<_>>().ok_or_else(|| self.unreachable("a partition has no leader"))
+            });
+            if answer.is_ok() || self.clock.instant() >= deadline {
+                return answer;
+            }
+            thread::sleep(RETRY);
+        }
     }
 
     pub(super) fn unreachable(&self, reason: impl ToString) -> KafkaError {

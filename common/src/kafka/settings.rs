@@ -149,39 +149,33 @@ impl KafkaSettings {
 
     /// Each event is sent at once; what waits meanwhile goes along with the next.
     pub(super) fn producer(&self) -> ClientConfig {
-        let mut config = self.client();
-        for (name, default) in
-            [("linger.ms", "0"), ("retry.backoff.ms", "50"), ("request.timeout.ms", "5000")]
-        {
-            if config.get(name).is_none() {
-                config.set(name, default);
-            }
-        }
+        let defaults = [
+            ("linger.ms", "0".to_owned()),
+            ("retry.backoff.ms", "50".to_owned()),
+            ("request.timeout.ms", "5000".to_owned()),
+            ("queue.buffering.max.messages", self.queue_events.to_string()),
+            ("queue.buffering.max.kbytes", (self.queue_bytes >> 10).max(1).to_string()),
+        ];
+        let mut config = with_defaults(self.client(), defaults);
         config
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("partitioner", "murmur2_random")
             .set("message.timeout.ms", self.delivery_timeout().as_millis().to_string())
-            .set("message.max.bytes", self.max_event.to_string())
-            .set("queue.buffering.max.messages", self.queue_events.to_string())
-            .set("queue.buffering.max.kbytes", (self.queue_bytes >> 10).max(1).to_string());
+            .set("message.max.bytes", self.max_event.to_string());
         config
     }
 
     /// A consumer that is told its positions and has no other. It holds 8 MiB that wait to be handled.
     pub(super) fn consumer(&self) -> ClientConfig {
-        let mut config = self.client();
-        for (name, default) in [
-            ("queued.max.messages.kbytes", "8192"),
-            ("fetch.max.bytes", &self.max_event.max(8 << 20).to_string()),
+        let defaults = [
+            ("queued.max.messages.kbytes", "8192".to_owned()),
+            ("fetch.max.bytes", self.max_event.max(8 << 20).to_string()),
             // How long a full queue waits before it looks for room: by default a second.
-            ("fetch.queue.backoff.ms", "2"),
-            ("fetch.error.backoff.ms", "100"),
-        ] {
-            if config.get(name).is_none() {
-                config.set(name, default);
-            }
-        }
+            ("fetch.queue.backoff.ms", "2".to_owned()),
+            ("fetch.error.backoff.ms", "100".to_owned()),
+        ];
+        let mut config = with_defaults(self.client(), defaults);
         config
             .set("group.id", GROUP)
             .set("enable.auto.commit", "false")
@@ -190,6 +184,19 @@ impl KafkaSettings {
             .set("enable.partition.eof", "true");
         config
     }
+}
+
+/// Sets what was not set as a property.
+fn with_defaults(
+    mut config: ClientConfig,
+    defaults: impl IntoIterator<Item = (&'static str, String)>,
+) -> ClientConfig {
+    for (name, default) in defaults {
+        if config.get(name).is_none() {
+            config.set(name, default);
+        }
+    }
+    config
 }
 
 impl Default for TopicSettings {

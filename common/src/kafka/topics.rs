@@ -1,23 +1,23 @@
 //! The topics of the channels: made where they are missing, looked at where they are there, and never changed.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rdkafka::admin::{
     AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
 };
-use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::metadata::{Metadata, MetadataTopic};
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::metadata::{Metadata, MetadataBroker, MetadataTopic};
 use tokio::runtime::Handle;
 
-use super::cluster::{Cluster, Lookup, PATIENCE, Topic};
+use super::cluster::{Cluster, Lookup, PATIENCE, RETRY, Topic};
 use super::context::Context;
 use super::error::KafkaError;
 use super::settings::{KafkaSettings, TopicSettings, bad_property};
 use crate::channel::Channel;
 use crate::process::Clock;
 
-/// How many replicas a topic gets where nothing else is said and there are as many brokers.
+/// How many replicas a topic gets where neither we nor the brokers are told, and there are as many brokers.
 const REPLICAS: i32 = 3;
 
 /// Finds the cluster and the topics of all channels, and makes those that are missing. Blocks.
@@ -29,29 +29,22 @@ pub(super) fn prepare(settings: &KafkaSettings, clock: Clock) -> Result<Cluster,
     let first = lookup.metadata(&name(Channel::Telemetry), PATIENCE);
     let first = first.map_err(|error| unreachable(lookup.reason(error)))?;
     let id = lookup.cluster_id().ok_or_else(|| unreachable(lookup.reason("it does not say who it is")))?;
-    let brokers = i32::try_from(first.brokers().len()).unwrap_or(i32::MAX);
-    let maker = Maker::new(settings, clock.clone(), brokers)?;
+    let maker = Maker::new(settings, clock.clone(), first.brokers())?;
     let mut topics = Vec::new();
     for channel in Channel::ALL {
         let name = name(channel);
         let metadata = lookup.metadata(&name, PATIENCE).map_err(|error| unreachable(lookup.reason(error)))?;
-        let partitions = match found(&metadata, &name) {
-            Some(topic) => {
-                maker.judge(topic)?;
-                topic.partitions().len()
-            }
-            None => {
-                maker.make(&name)?;
-                wait_for_leaders(&lookup, &name, &clock).ok_or_else(|| KafkaError::Create {
-                    topic: name.clone(),
-                    reason: "its partitions have no leaders".to_owned(),
-                })?
-            }
-        };
+        match found(&metadata, &name) {
+            Some(topic) => maker.judge(topic)?,
+            None => maker.make(&name)?,
+        }
+        let partitions = wait_for_leaders(&lookup, &name, &clock);
+        let partitions =
+            partitions.ok_or_else(|| unreachable(format!("partitions of {name} have no leader")))?;
         topics.push(Topic { channel, name, partitions: i32::try_from(partitions).unwrap_or(i32::MAX) });
     }
     let fingerprint = murmur2::murmur64a(format!("{id}/{}", settings.topic_prefix).as_bytes(), 0);
-    Ok(Cluster { lookup, servers, topics, fingerprint })
+    Ok(Cluster { lookup, servers, topics, fingerprint, clock })
 }
 
 fn found<'a>(metadata: &'a Metadata, name: &str) -> Option<&'a MetadataTopic> {
@@ -61,7 +54,7 @@ fn found<'a>(metadata: &'a Metadata, name: &str) -> Option<&'a MetadataTopic> {
     metadata.topics().iter().find(is_there)
 }
 
-/// Waits until each partition of a new topic has a leader, and returns how many there are.
+/// Waits until each partition of a topic has a leader, and returns how many there are.
 fn wait_for_leaders(lookup: &Lookup, name: &str, clock: &Clock) -> Option<usize> {
     let deadline: Instant = clock.instant() + PATIENCE;
     while clock.instant() < deadline {
@@ -70,7 +63,7 @@ fn wait_for_leaders(lookup: &Lookup, name: &str, clock: &Clock) -> Option<usize>
         if let Some(topic) = topic.filter(|topic| topic.partitions().iter().all(|each| each.leader() >= 0)) {
             return Some(topic.partitions().len());
         }
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(RETRY);
     }
     None
 }
@@ -80,19 +73,53 @@ struct Maker<'a> {
     admin: AdminClient<Context>,
     settings: &'a TopicSettings,
     max_event: usize,
+    /// How many brokers are alive, and one of them.
     brokers: i32,
+    broker: i32,
+    clock: Clock,
 }
 
 impl<'a> Maker<'a> {
-    fn new(settings: &'a KafkaSettings, clock: Clock, brokers: i32) -> Result<Self, KafkaError> {
-        let context = Context::new(settings.oauth_token_file.clone(), clock);
+    fn new(
+        settings: &'a KafkaSettings,
+        clock: Clock,
+        brokers: &[MetadataBroker],
+    ) -> Result<Self, KafkaError> {
+        let context = Context::new(settings.oauth_token_file.clone(), clock.clone());
         let admin = settings.client().create_with_context(context).map_err(bad_property)?;
-        Ok(Self { admin, settings: &settings.topics, max_event: settings.max_event, brokers })
+        let (brokers, broker) = (
+            i32::try_from(brokers.len()).unwrap_or(i32::MAX),
+            brokers.first().map_or(-1, MetadataBroker::id),
+        );
+        Ok(Self { admin, settings: &settings.topics, max_event: settings.max_event, brokers, broker, clock })
     }
 
     /// Makes a topic. That another replica was faster is no failure.
+    ///
+    /// Where nobody said how many replicas there are to be, brokers that are yet to start are waited for.
     fn make(&self, name: &str) -> Result<(), KafkaError> {
-        let replicas = self.settings.replication_factor.unwrap_or(self.brokers.min(REPLICAS));
+        let asked = self.settings.replication_factor;
+        let replicas = asked.unwrap_or_else(|| self.usual_replicas());
+        let deadline = self.clock.instant() + PATIENCE;
+        loop {
+            let result = self.try_to_make(name, replicas);
+            let too_few = matches!(result, Err(RDKafkaErrorCode::InvalidReplicationFactor));
+            if too_few && asked.is_none() && self.clock.instant() < deadline {
+                thread::sleep(RETRY);
+                continue;
+            }
+            return result.map_err(|code| KafkaError::Create {
+                topic: name.to_owned(),
+                reason: if too_few {
+                    format!("{replicas} replicas need as many brokers (option --kafka-replication-factor)")
+                } else {
+                    code.to_string()
+                },
+            });
+        }
+    }
+
+    fn try_to_make(&self, name: &str, replicas: i32) -> Result<(), RDKafkaErrorCode> {
         let in_sync = self.settings.min_insync_replicas.unwrap_or((replicas - 1).max(1)).to_string();
         let retention = self.settings.retention.as_millis().to_string();
         let max_event = self.max_event.to_string();
@@ -101,29 +128,30 @@ impl<'a> Maker<'a> {
             .set("min.insync.replicas", &in_sync)
             .set("retention.ms", &retention)
             .set("max.message.bytes", &max_event);
-        let failed = |reason: String| KafkaError::Create { topic: name.to_owned(), reason };
         let options = options().operation_timeout(Some(PATIENCE));
-        let results =
-            wait(self.admin.create_topics([&topic], &options)).map_err(|error| failed(error.to_string()))?;
-        match results.into_iter().next() {
+        let results = wait(self.admin.create_topics([&topic], &options));
+        let failed = |error: ClientError| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+        match results.map_err(failed)?.into_iter().next() {
             Some(Ok(_)) => {
-                tracing::info!(
-                    topic = name,
-                    partitions = self.settings.partitions,
-                    replicas,
-                    in_sync,
-                    "made a topic"
-                );
+                let partitions = self.settings.partitions;
+                tracing::info!(topic = name, partitions, replicas, in_sync, "made a topic");
                 Ok(())
             }
             Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
-            Some(Err((_, RDKafkaErrorCode::InvalidReplicationFactor))) => Err(failed(format!(
-                "{replicas} replicas need as many brokers, there are {} (option --kafka-replication-factor)",
-                self.brokers
-            ))),
-            Some(Err((_, code))) => Err(failed(code.to_string())),
-            None => Err(failed("there was no answer".to_owned())),
+            Some(Err((_, code))) => Err(code),
+            None => Err(RDKafkaErrorCode::Fail),
         }
+    }
+
+    /// Returns how many replicas a topic gets where nothing is said: what the brokers' own default is, or else 3, or as
+    /// many as there are brokers.
+    fn usual_replicas(&self) -> i32 {
+        let specifier = ResourceSpecifier::Broker(self.broker);
+        let described = wait(self.admin.describe_configs([&specifier], &options()));
+        let config = described.ok().and_then(|results| results.into_iter().next()?.ok());
+        let default =
+            config.and_then(|config| config.get("default.replication.factor")?.value.clone()?.parse().ok());
+        default.unwrap_or(1).max(self.brokers.min(REPLICAS))
     }
 
     /// Looks at a topic that somebody else may have made. With compaction, or fewer replicas in sync than were asked

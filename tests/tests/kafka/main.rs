@@ -4,4 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that unwraps in vain fails, which is what it is for")]
 
+mod foreign;
+mod outages;
+mod replicas;
 mod scenarios;
+mod topics;

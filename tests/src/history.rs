@@ -1,0 +1,326 @@
+//! A log of what was done and seen from outside, and a judge who knows nothing of the product.
+//!
+//! The judge says what went wrong (lost, duplicated, reordered, late, delivered to a stranger), and for each command
+//! that did not arrive, why it need not have.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since the Unix epoch, on the clock that the servers have too.
+pub type Millis = u128;
+
+/// Reads the clock.
+#[expect(clippy::disallowed_methods, reason = "the judge has a clock of its own")]
+pub fn now() -> Millis {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis()
+}
+
+/// What an application was told of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// 202.
+    Accepted,
+    /// An error, or none: the command may be in the channel.
+    Doubtful,
+}
+
+/// Something that was done or seen, in the order of its `at` for each actor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// An application sent a command, under a name that no other has. One application sends those of a device in turn.
+    Sent {
+        /// Who it is for.
+        device: String,
+        /// Its name.
+        command: String,
+        /// When the request began.
+        at: Millis,
+        /// From when on it must not be delivered, at the latest.
+        expires: Millis,
+        /// What the application was told.
+        answer: Answer,
+    },
+    /// A device was told that it is connected. Connections have numbers that rise.
+    Connected {
+        /// The device.
+        device: String,
+        /// The connection.
+        connection: u64,
+        /// When it was told.
+        at: Millis,
+    },
+    /// A device saw its connection end.
+    Disconnected {
+        /// The device.
+        device: String,
+        /// The connection.
+        connection: u64,
+        /// When it saw it.
+        at: Millis,
+    },
+    /// A device received a command.
+    Received {
+        /// The device.
+        device: String,
+        /// The connection.
+        connection: u64,
+        /// The command's name.
+        command: String,
+        /// When.
+        at: Millis,
+    },
+    /// Telemetry was accepted, under a subject that no other has.
+    Accepted {
+        /// The device.
+        device: String,
+        /// The subject.
+        subject: String,
+    },
+}
+
+/// The log, to which many actors write.
+#[derive(Debug, Clone, Default)]
+pub struct History(Arc<Mutex<Vec<Operation>>>);
+
+impl History {
+    /// Adds an operation.
+    pub fn note(&self, operation: Operation) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(operation);
+    }
+
+    /// Returns all operations.
+    pub fn operations(&self) -> Vec<Operation> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What an independent reader found in the telemetry channel: device and subject of each record, in order.
+pub type Kept = Vec<(String, String)>;
+
+/// The judgement.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// What must not be, each in words.
+    pub faults: Vec<String>,
+    /// How many commands did what.
+    pub commands: BTreeMap<&'static str, usize>,
+    /// How much telemetry did what.
+    pub telemetry: BTreeMap<&'static str, usize>,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "commands: {:?}", self.commands)?;
+        writeln!(f, "telemetry: {:?}", self.telemetry)?;
+        writeln!(f, "faults: {}", self.faults.len())?;
+        self.faults.iter().try_for_each(|fault| writeln!(f, "  {fault}"))
+    }
+}
+
+#[derive(Debug)]
+struct Command<'a> {
+    device: &'a str,
+    at: Millis,
+    expires: Millis,
+    answer: Answer,
+    /// Its place among those that were sent to the device.
+    place: usize,
+    received: Vec<(u64, Millis)>,
+}
+
+#[derive(Debug, Default)]
+struct Spans<'a>(HashMap<&'a str, BTreeMap<u64, (Millis, Option<Millis>)>>);
+
+impl Spans<'_> {
+    /// Tells whether a device held one connection over all the life of a command.
+    fn cover(&self, command: &Command<'_>) -> bool {
+        let spans = self.0.get(command.device).into_iter().flat_map(BTreeMap::values);
+        spans.into_iter().any(|(from, to)| *from < command.at && to.is_none_or(|to| to >= command.expires))
+    }
+
+    fn overlap(&self, command: &Command<'_>) -> bool {
+        let spans = self.0.get(command.device).into_iter().flat_map(BTreeMap::values);
+        spans.into_iter().any(|(from, to)| *from < command.expires && to.is_none_or(|to| to > command.at))
+    }
+}
+
+/// Judges a history, once everything that was to arrive has had its time.
+pub fn judge(operations: &[Operation], kept: &Kept) -> Verdict {
+    let mut verdict = Verdict::default();
+    let (mut commands, spans) = collect(operations);
+    for operation in operations {
+        if let Operation::Received { device, connection, command, at } = operation {
+            match commands.get_mut(command.as_str()) {
+                None => verdict.faults.push(format!("invented: {device} received {command}, which nobody sent")),
+                Some(sent) if sent.device != device => {
+                    verdict.faults.push(format!("stranger: {device} received {command} for {}", sent.device));
+                }
+                Some(sent) => sent.received.push((*connection, *at)),
+            }
+        }
+    }
+    for (name, command) in &commands {
+        judge_command(name, command, &spans, &mut verdict);
+    }
+    judge_order(operations, &commands, &mut verdict);
+    judge_telemetry(operations, kept, &mut verdict);
+    verdict.faults.sort();
+    verdict
+}
+
+fn collect(operations: &[Operation]) -> (HashMap<&str, Command<'_>>, Spans<'_>) {
+    let (mut commands, mut spans) = (HashMap::new(), Spans::default());
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for operation in operations {
+        match operation {
+            Operation::Sent { device, command, at, expires, answer } => {
+                let next = places.entry(device).or_default();
+                let (place, received) = (*next, Vec::new());
+                *next += 1;
+                let (at, expires, answer) = (*at, *expires, *answer);
+                commands.insert(command.as_str(), Command { device, at, expires, answer, place, received });
+            }
+            Operation::Connected { device, connection, at } => {
+                spans.0.entry(device).or_default().insert(*connection, (*at, None));
+            }
+            Operation::Disconnected { device, connection, at } => {
+                if let Some(span) = spans.0.entry(device).or_default().get_mut(connection) {
+                    span.1 = Some(*at);
+                }
+            }
+            Operation::Received { .. } | Operation::Accepted { .. } => {}
+        }
+    }
+    (commands, spans)
+}
+
+fn judge_command(name: &str, command: &Command<'_>, spans: &Spans<'_>, verdict: &mut Verdict) {
+    let device = command.device;
+    if command.received.len() > 1 {
+        let times = &command.received;
+        verdict.faults.push(format!("duplicated: {device} received {name} on (connection, time) {times:?}"));
+    }
+    if let Some((_, at)) = command.received.iter().find(|(_, at)| *at >= command.expires) {
+        verdict.faults.push(format!("late: {device} received {name} {} ms after its end", at - command.expires));
+    }
+    let outcome = match (command.received.is_empty(), command.answer) {
+        (false, Answer::Accepted) => "accepted, received",
+        (false, Answer::Doubtful) => "in doubt, received",
+        (true, Answer::Doubtful) => "in doubt, not received",
+        (true, Answer::Accepted) if spans.cover(command) => {
+            verdict.faults.push(format!("lost: {device} was connected all the time and did not receive {name}"));
+            "accepted, lost"
+        }
+        (true, Answer::Accepted) if spans.overlap(command) => "accepted, not received: a connection ended or began meanwhile",
+        (true, Answer::Accepted) => "accepted, not received: the device was away",
+    };
+    *verdict.commands.entry(outcome).or_default() += 1;
+}
+
+/// On one connection, commands come in the order in which they were sent.
+fn judge_order(operations: &[Operation], commands: &HashMap<&str, Command<'_>>, verdict: &mut Verdict) {
+    let mut last: HashMap<(&str, u64), (usize, &str)> = HashMap::new();
+    for operation in operations {
+        let Operation::Received { device, connection, command, .. } = operation else { continue };
+        let Some(sent) = commands.get(command.as_str()) else { continue };
+        // A command in doubt may have been overtaken on its way to the channel by one that was sent after it.
+        if sent.answer == Answer::Doubtful {
+            continue;
+        }
+        let before = last.insert((device, *connection), (sent.place, command));
+        if let Some((place, earlier)) = before.filter(|(place, _)| *place > sent.place) {
+            verdict.faults.push(format!("reordered: {device} received {command} ({}) behind {earlier} ({place})", sent.place));
+        }
+    }
+}
+
+fn judge_telemetry(operations: &[Operation], kept: &Kept, verdict: &mut Verdict) {
+    let found: HashSet<_> = kept.iter().map(|(device, subject)| (device.as_str(), subject.as_str())).collect();
+    let mut accepted = 0;
+    for operation in operations {
+        let Operation::Accepted { device, subject } = operation else { continue };
+        accepted += 1;
+        if !found.contains(&(device.as_str(), subject.as_str())) {
+            verdict.faults.push(format!("lost: telemetry {subject} of {device} was accepted and is not in the topic"));
+        }
+    }
+    verdict.telemetry.insert("accepted", accepted);
+    verdict.telemetry.insert("in the topic", kept.len());
+    verdict.telemetry.insert("in the topic more than once", kept.len() - found.len());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(command: &str, at: Millis, answer: Answer) -> Operation {
+        let (device, command) = ("d".to_owned(), command.to_owned());
+        Operation::Sent { device, command, at, expires: at + 100, answer }
+    }
+
+    fn received(device: &str, connection: u64, command: &str, at: Millis) -> Operation {
+        Operation::Received { device: device.to_owned(), connection, command: command.to_owned(), at }
+    }
+
+    fn connected(connection: u64, at: Millis) -> Operation {
+        Operation::Connected { device: "d".to_owned(), connection, at }
+    }
+
+    fn disconnected(connection: u64, at: Millis) -> Operation {
+        Operation::Disconnected { device: "d".to_owned(), connection, at }
+    }
+
+    fn faults(operations: &[Operation]) -> Vec<String> {
+        let faults = judge(operations, &Vec::new()).faults;
+        faults.into_iter().map(|fault| fault.split(':').next().unwrap_or_default().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_good_history_has_no_fault() {
+        let good = [
+            connected(1, 0),
+            sent("a", 1, Answer::Accepted),
+            sent("b", 2, Answer::Accepted),
+            received("d", 1, "a", 3),
+            received("d", 1, "b", 4),
+        ];
+        assert!(faults(&good).is_empty());
+    }
+
+    #[test]
+    fn each_fault_is_found() {
+        let a = || sent("a", 1, Answer::Accepted);
+        let b = || sent("b", 2, Answer::Accepted);
+        let on = || connected(1, 0);
+        assert_eq!(faults(&[on(), a()]), ["lost"]);
+        assert_eq!(faults(&[on(), a(), received("d", 1, "a", 2), received("d", 1, "a", 3)]), ["duplicated"]);
+        assert_eq!(faults(&[on(), a(), received("d", 1, "a", 101)]), ["late"]);
+        assert_eq!(faults(&[on(), a(), received("d", 1, "a", 2), received("e", 7, "a", 2)]), ["stranger"]);
+        assert_eq!(faults(&[on(), received("d", 1, "x", 2)]), ["invented"]);
+        let swapped = [on(), a(), b(), received("d", 1, "b", 3), received("d", 1, "a", 4)];
+        assert_eq!(faults(&swapped), ["reordered"]);
+        let accepted = Operation::Accepted { device: "d".into(), subject: "s".into() };
+        assert_eq!(faults(&[accepted]), ["lost"]);
+    }
+
+    #[test]
+    fn a_command_need_not_arrive_where_the_device_was_not_there_all_the_time() {
+        let a = || sent("a", 10, Answer::Accepted);
+        assert!(faults(&[a()]).is_empty());
+        assert!(faults(&[connected(1, 0), disconnected(1, 50), a()]).is_empty());
+        assert!(faults(&[connected(1, 20), a()]).is_empty());
+        assert!(faults(&[connected(1, 0), sent("a", 10, Answer::Doubtful)]).is_empty());
+        assert_eq!(faults(&[connected(1, 0), disconnected(1, 110), a()]), ["lost"]);
+    }
+
+    #[test]
+    fn telemetry_is_held_against_an_independent_reader() {
+        let accepted = Operation::Accepted { device: "d".into(), subject: "s".into() };
+        let kept = vec![("d".to_owned(), "s".to_owned()); 2];
+        let verdict = judge(&[accepted], &kept);
+        assert!(verdict.faults.is_empty());
+        assert_eq!(verdict.telemetry["in the topic more than once"], 1);
+    }
+}

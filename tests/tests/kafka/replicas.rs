@@ -1,0 +1,151 @@
+//! Rows 14, 21, 23 and 26: several replicas that hold the same device, one after the other.
+
+use std::time::Duration;
+
+use tests::cloud::Gate;
+use tests::devices::{DeviceDriver, HttpDevice};
+use tests::fleet::{Fleet, Kind, Shape, shared};
+use tests::kafka::Topics;
+use tests::mqtt::{Client, Version};
+use tests::process::Signal;
+use tests::secrets::payload;
+use tests::tenant::{Device, Tenant};
+use tests::wait::{eventually, within};
+use tests::waiting::LONG;
+
+const TAKEN_OVER: u8 = 0x8e;
+const NOT_AUTHORIZED: u8 = 0x87;
+
+async fn subscribed(gate: Gate, version: Version, device: &Device) -> Client {
+    let mut client = Client::connect(gate.mqtt, version, device).await.unwrap();
+    assert_eq!(client.subscribe(&[("cmd", 1)]).await, Ok(vec![1]));
+    client
+}
+
+async fn assert_gets_the_next(tenant: &Tenant, device: &Device, client: &mut Client) {
+    let sent = payload();
+    tenant.command(device, "next", &sent).await;
+    assert_eq!(client.message().await.unwrap().payload, sent.as_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_14_the_same_client_id_on_another_replica_takes_the_session_over() {
+    let Some(fleet) = shared("row 14") else { return };
+    let tenant = fleet.cloud().tenant().await;
+    let gates = fleet.cloud().gates();
+    for version in [Version::V311, Version::V5] {
+        let device = tenant.device().await;
+        let mut old = subscribed(gates[0], version, &device).await;
+        for round in 1..=6 {
+            let mut new = subscribed(gates[round % 2], version, &device).await;
+            let said = (version == Version::V5).then_some(TAKEN_OVER);
+            assert_eq!(old.closed().await, said, "round {round}");
+            assert_gets_the_next(&tenant, &device, &mut new).await;
+            // What the old replica does about its end comes late, and must not end the new session.
+            new.ping().await;
+            assert_gets_the_next(&tenant, &device, &mut new).await;
+            assert_eq!(new.waiting_messages(), 0, "each command comes once");
+            old = new;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_14_sessions_that_connect_at_the_same_time_leave_one() {
+    let Some(fleet) = shared("row 14") else { return };
+    let tenant = fleet.cloud().tenant().await;
+    let gates = fleet.cloud().gates();
+    for _ in 0..10 {
+        let device = tenant.device().await;
+        let at = |gate: usize| {
+            let (gate, device) = (gates[gate], device.clone());
+            async move {
+                let mut client = Client::connect(gate.mqtt, Version::V5, &device).await.unwrap();
+                // The one that loses may be ended before it has its SUBACK.
+                client.subscribe(&[("cmd", 1)]).await.ok().map(|_| client)
+            }
+        };
+        let (one, other) = tokio::join!(at(0), at(1));
+        tenant.command(&device, "only-once", &payload()).await;
+        let mut got = Vec::new();
+        for mut client in [one, other].into_iter().flatten() {
+            got.push(within("a command or the end", client.message()).await.is_some());
+        }
+        assert_eq!(got.iter().filter(|got| **got).count(), 1, "{got:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_26_a_revoked_device_is_out_on_every_replica() {
+    let Some(fleet) = shared("row 26") else { return };
+    let tenant = fleet.cloud().tenant().await;
+    let device = tenant.device().await;
+    let gates = fleet.cloud().gates();
+    let mut sessions = Vec::new();
+    for (number, gate) in (0..).zip(gates) {
+        let connect = tests::mqtt::wire::Connect {
+            client_id: format!("client-{number}"),
+            ..tests::mqtt::wire::Connect::of(Version::V5, &device)
+        };
+        sessions.push(Client::connect_with(gate.mqtt, &connect).await.unwrap());
+    }
+    let waits: Vec<_> = gates
+        .iter()
+        .map(|gate| {
+            let (gate, device) = (*gate, device.clone());
+            tokio::spawn(async move { HttpDevice.exchange(gate, &device, "a", b"x", LONG).await })
+        })
+        .collect();
+    let mut stream = tenant.events(&tests::events::Query::telemetry().from_earliest()).await;
+    stream.take(gates.len()).await;
+    tenant.api.delete(&tenant.path(&device)).await.expect_status(204);
+    let all_out = async {
+        for session in &mut sessions {
+            assert_eq!(session.closed().await, Some(NOT_AUTHORIZED));
+        }
+        for wait in waits {
+            assert_eq!(wait.await.unwrap(), Ok(None));
+        }
+    };
+    // Two seconds are promised. A busy machine may add to that, but not the length of the wait.
+    tokio::time::timeout(LONG / 2, all_out).await.expect("sessions end long before their waits do");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_23_a_command_that_lapsed_while_the_replica_lagged_is_not_delivered() {
+    let Some(servers) = tests::kafka::given("row 23") else { return };
+    let shape = Shape { http: 0, mqtt: 1, command: 1 };
+    let mut fleet = Fleet::start(Topics::new(servers), shape, &[]).await;
+    let tenant = fleet.cloud().tenant().await;
+    let device = tenant.device().await;
+    let mut client = subscribed(tenant.gate(), Version::V5, &device).await;
+    fleet.of(Kind::Mqtt)[0].signal(Signal::Stop);
+    tenant.command_with_ttl(&device, "late", "1s").await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let in_time = tenant.command(&device, "in-time", &payload()).await;
+    fleet.of(Kind::Mqtt)[0].signal(Signal::Continue);
+    let message = client.message().await.unwrap();
+    assert_eq!(message.properties.user("command-id"), Some(in_time.as_str()));
+    let part = &fleet.of(Kind::Mqtt)[0];
+    eventually("the lapse is counted", || async {
+        (part.metric("drogue_commands_total{state=\"expired\",detail=\"\"}").await >= 1.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_21_a_replica_that_restarts_serves_its_devices_again() {
+    let Some(servers) = tests::kafka::given("row 21") else { return };
+    let shape = Shape { http: 1, mqtt: 1, command: 2 };
+    let mut fleet = Fleet::start(Topics::new(servers), shape, &[]).await;
+    let tenant = fleet.cloud().tenant().await;
+    let device = tenant.device().await;
+    for round in 0..3 {
+        let mut client = subscribed(tenant.gate(), Version::V311, &device).await;
+        assert_gets_the_next(&tenant, &device, &mut client).await;
+        fleet.of(Kind::Command)[round % 2].restart().await;
+        assert_gets_the_next(&tenant, &device, &mut client).await;
+        fleet.of(Kind::Mqtt)[0].restart().await;
+        assert_eq!(client.closed().await, None);
+    }
+}
