@@ -1,7 +1,8 @@
 //! The record of a new connection: written under the device's key into the channel that has its commands.
 //!
-//! There, one order holds for all that concerns a device, and every replica reads it. So all of them agree from which
-//! command on a newer session has taken an older one over, whichever replicas hold the two.
+//! There, one order holds for all that concerns a device, and every replica reads it. So all of them agree which
+//! commands a connection may take, those behind its record, and from which on a newer session of the same client has
+//! taken an older one over, whichever replicas hold the two.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,8 +24,9 @@ pub struct Connected {
     pub session: SessionId,
     /// The connection there.
     pub connection: ConnectionId,
-    /// The client id of the session, which belongs to the device alone.
-    pub client: String,
+    /// The client id of the session, if its protocol has such; it belongs to the device alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
     /// The protocol by which the device came.
     pub protocol: String,
 }
@@ -66,7 +68,7 @@ mod tests {
             incarnation: "i1".parse().unwrap(),
             session: SessionId(1),
             connection: ConnectionId(2),
-            client: "any text: ü/#+ ".into(),
+            client: Some("any text: ü/#+ ".into()),
             protocol: "mqtt".to_owned(),
         };
         let mut event = connected.clone().into_event("e1".parse().unwrap(), example().device, example().time);

@@ -4,6 +4,9 @@
 //! command is either assigned to a connection before the connection ends, and then the one who ends it finds it, or
 //! the connection is gone and the command goes to the next newest.
 //!
+//! A connection takes commands from where its record lies in the log of commands. What lies before was for the device's
+//! connections of then, on whichever replica: a replica that reads slower than another must not deliver it once more.
+//!
 //! Invariants: an assigned command is in exactly one queue; a connection's queue is in the order in which commands
 //! came; a connection of [`Capacity::One`] gets one command and is thereby ended.
 
@@ -81,18 +84,24 @@ pub struct TooManyConnections;
 struct Connection {
     id: ConnectionId,
     terms: Terms,
+    /// Its record was read.
+    recorded: bool,
     queue: VecDeque<Assigned>,
     waker: Option<Waker>,
 }
 
 impl Connection {
-    fn takes_commands(&self, now: Now) -> bool {
-        let open = self.terms.deadline.is_none_or(|deadline| now.instant < deadline);
+    fn is_open(&self, now: Now) -> bool {
+        let in_time = self.terms.deadline.is_none_or(|deadline| now.instant < deadline);
         let free = match self.terms.capacity {
             Capacity::One => self.queue.is_empty(),
             Capacity::Queue(_) => true,
         };
-        open && free
+        in_time && free
+    }
+
+    fn takes_commands(&self, now: Now) -> bool {
+        self.recorded && self.is_open(now)
     }
 
     fn is_full(&self) -> bool {
@@ -103,7 +112,7 @@ impl Connection {
     }
 }
 
-/// The connections that this replica holds, by device; of each device oldest first.
+/// The connections that this replica holds, by device; of each device in the order of their records.
 #[derive(Debug, Default)]
 pub struct ConnectionTable {
     devices: HashMap<DeviceKey, Vec<Connection>>,
@@ -121,7 +130,7 @@ impl ConnectionTable {
         self.devices.len()
     }
 
-    /// Adds a connection. Ids rise: this one is the newest of its device.
+    /// Adds a connection. It takes no commands before its record is read.
     ///
     /// # Errors
     /// Fails if the device already has `limit` connections here.
@@ -137,8 +146,17 @@ impl ConnectionTable {
         if connections.len() >= limit.max(1) {
             return Err(TooManyConnections);
         }
-        connections.push(Connection { id, terms, queue: VecDeque::new(), waker: None });
+        connections.push(Connection { id, terms, recorded: false, queue: VecDeque::new(), waker: None });
         Ok(())
+    }
+
+    /// Notes that the record of a connection was read: from here on it takes commands, as the newest of its device.
+    pub fn recorded(&mut self, device: &DeviceKey, id: ConnectionId) {
+        let Some(connections) = self.devices.get_mut(device) else { return };
+        if let Some(place) = connections.iter().position(|connection| connection.id == id) {
+            connections[place].recorded = true;
+            connections[place..].rotate_left(1);
+        }
     }
 
     /// Gives a command to the newest connection of its device that takes commands.
@@ -160,7 +178,7 @@ impl ConnectionTable {
             }
             return Taken::Command(assigned);
         }
-        if connection.takes_commands(now) {
+        if connection.is_open(now) {
             connection.waker = Some(waker.clone());
             return Taken::Nothing;
         }

@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
 use crate::api::{Answer, Api};
@@ -86,10 +86,7 @@ impl EventStream {
     /// # Panics
     /// Panics if there is no answer.
     pub async fn open(api: &Api, app: &str, query: &Query) -> Result<Self, Answer> {
-        let mut request = api.request(Method::GET, &format!("apps/{app}/events")).query(&query.pairs());
-        if let Some(after) = &query.after {
-            request = request.header("last-event-id", after);
-        }
+        let request = Self::request(api, app, query);
         let response = within("the head of the stream", request.send()).await.expect("the API answers");
         let status = response.status().as_u16();
         let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
@@ -100,6 +97,21 @@ impl EventStream {
         }
         assert_eq!(content_type.split(';').next(), Some("text/event-stream"));
         Ok(Self { bytes: response.bytes_stream().boxed(), buffer: Vec::new() })
+    }
+
+    /// Opens a stream, or returns `None` if nobody answers or the API refuses.
+    pub async fn try_open(api: &Api, app: &str, query: &Query) -> Option<Self> {
+        let response = Self::request(api, app, query).send().await.ok()?;
+        let bytes = (response.status() == 200).then(|| response.bytes_stream().boxed())?;
+        Some(Self { bytes, buffer: Vec::new() })
+    }
+
+    fn request(api: &Api, app: &str, query: &Query) -> RequestBuilder {
+        let request = api.request(Method::GET, &format!("apps/{app}/events")).query(&query.pairs());
+        match &query.after {
+            Some(after) => request.header("last-event-id", after),
+            None => request,
+        }
     }
 
     /// Returns the next event.

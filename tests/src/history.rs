@@ -153,7 +153,9 @@ pub fn judge(operations: &[Operation], kept: &Kept) -> Verdict {
     for operation in operations {
         if let Operation::Received { device, connection, command, at } = operation {
             match commands.get_mut(command.as_str()) {
-                None => verdict.faults.push(format!("invented: {device} received {command}, which nobody sent")),
+                None => {
+                    verdict.faults.push(format!("invented: {device} received {command}, which nobody sent"))
+                }
                 Some(sent) if sent.device != device => {
                     verdict.faults.push(format!("stranger: {device} received {command} for {}", sent.device));
                 }
@@ -183,12 +185,12 @@ fn collect(operations: &[Operation]) -> (HashMap<&str, Command<'_>>, Spans<'_>) 
                 commands.insert(command.as_str(), Command { device, at, expires, answer, place, received });
             }
             Operation::Connected { device, connection, at } => {
-                spans.0.entry(device).or_default().insert(*connection, (*at, None));
+                spans.0.entry(device).or_default().entry(*connection).or_insert((*at, None));
             }
             Operation::Disconnected { device, connection, at } => {
-                if let Some(span) = spans.0.entry(device).or_default().get_mut(connection) {
-                    span.1 = Some(*at);
-                }
+                // A wait may be over before anybody was told that it had begun.
+                let span = spans.0.entry(device).or_default().entry(*connection).or_insert((*at, None));
+                span.1 = Some(*at);
             }
             Operation::Received { .. } | Operation::Accepted { .. } => {}
         }
@@ -203,17 +205,23 @@ fn judge_command(name: &str, command: &Command<'_>, spans: &Spans<'_>, verdict: 
         verdict.faults.push(format!("duplicated: {device} received {name} on (connection, time) {times:?}"));
     }
     if let Some((_, at)) = command.received.iter().find(|(_, at)| *at >= command.expires) {
-        verdict.faults.push(format!("late: {device} received {name} {} ms after its end", at - command.expires));
+        verdict
+            .faults
+            .push(format!("late: {device} received {name} {} ms after its end", at - command.expires));
     }
     let outcome = match (command.received.is_empty(), command.answer) {
         (false, Answer::Accepted) => "accepted, received",
         (false, Answer::Doubtful) => "in doubt, received",
         (true, Answer::Doubtful) => "in doubt, not received",
         (true, Answer::Accepted) if spans.cover(command) => {
-            verdict.faults.push(format!("lost: {device} was connected all the time and did not receive {name}"));
+            verdict
+                .faults
+                .push(format!("lost: {device} was connected all the time and did not receive {name}"));
             "accepted, lost"
         }
-        (true, Answer::Accepted) if spans.overlap(command) => "accepted, not received: a connection ended or began meanwhile",
+        (true, Answer::Accepted) if spans.overlap(command) => {
+            "accepted, not received: a connection ended or began meanwhile"
+        }
         (true, Answer::Accepted) => "accepted, not received: the device was away",
     };
     *verdict.commands.entry(outcome).or_default() += 1;
@@ -231,19 +239,25 @@ fn judge_order(operations: &[Operation], commands: &HashMap<&str, Command<'_>>, 
         }
         let before = last.insert((device, *connection), (sent.place, command));
         if let Some((place, earlier)) = before.filter(|(place, _)| *place > sent.place) {
-            verdict.faults.push(format!("reordered: {device} received {command} ({}) behind {earlier} ({place})", sent.place));
+            verdict.faults.push(format!(
+                "reordered: {device} received {command} ({}) behind {earlier} ({place})",
+                sent.place
+            ));
         }
     }
 }
 
 fn judge_telemetry(operations: &[Operation], kept: &Kept, verdict: &mut Verdict) {
-    let found: HashSet<_> = kept.iter().map(|(device, subject)| (device.as_str(), subject.as_str())).collect();
+    let found: HashSet<_> =
+        kept.iter().map(|(device, subject)| (device.as_str(), subject.as_str())).collect();
     let mut accepted = 0;
     for operation in operations {
         let Operation::Accepted { device, subject } = operation else { continue };
         accepted += 1;
         if !found.contains(&(device.as_str(), subject.as_str())) {
-            verdict.faults.push(format!("lost: telemetry {subject} of {device} was accepted and is not in the topic"));
+            verdict
+                .faults
+                .push(format!("lost: telemetry {subject} of {device} was accepted and is not in the topic"));
         }
     }
     verdict.telemetry.insert("accepted", accepted);

@@ -8,9 +8,11 @@
 //! Invariants: a test waits for a condition ([`wait`]), never for a fixed time; every secret and payload that the
 //! harness makes carries [`secrets::MARK`], and no server may log it.
 
+pub mod actors;
 pub mod api;
 pub mod binary;
 pub mod brokers;
+pub mod chaos;
 pub mod clients;
 pub mod cloud;
 pub mod contract;

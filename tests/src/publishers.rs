@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::api::http_client;
+use crate::history::Operation;
 use crate::mqtt::wire::Connect;
 use crate::mqtt::{Client, Version};
 use crate::secrets::{self, payload};
@@ -23,6 +24,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// What publishers were told, by subject. Each message has a subject of its own.
 #[derive(Debug, Clone, Default)]
 pub struct Told {
+    device: String,
     accepted: Arc<Mutex<HashSet<String>>>,
     refused: Arc<AtomicUsize>,
     counter: Arc<AtomicUsize>,
@@ -44,6 +46,12 @@ impl Told {
     /// Returns the subjects of what was accepted.
     pub fn accepted(&self) -> HashSet<String> {
         self.lock().clone()
+    }
+
+    /// Returns what was accepted, as operations of a history.
+    pub fn operations(&self) -> Vec<Operation> {
+        let accepted = |subject| Operation::Accepted { device: self.device.clone(), subject };
+        self.accepted().into_iter().map(accepted).collect()
     }
 
     /// Returns how many messages were refused.
@@ -84,7 +92,7 @@ pub struct Publishers {
 impl Publishers {
     /// Starts them at all gates of a cloud: for each, two over HTTP and one over each version of MQTT.
     pub fn start(tenant: &Tenant, device: &Device) -> Self {
-        let told = Told::default();
+        let told = Told { device: device.name.clone(), ..Told::default() };
         let mut tasks = JoinSet::new();
         for gate in tenant.cloud.gates() {
             for _ in 0..2 {

@@ -54,6 +54,7 @@ impl Time {
 #[derive(Debug, Clone)]
 enum Step {
     Connect { device: u8, one: bool, lasts: Option<u64> },
+    Record { connection: usize },
     Deliver { device: u8, lives: u64 },
     Take { connection: usize },
     Disconnect { connection: usize },
@@ -65,6 +66,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         (0..2u8, any::<bool>(), proptest::option::of(0..30u64))
             .prop_map(|(device, one, lasts)| Step::Connect { device, one, lasts }),
+        (0..8usize).prop_map(|connection| Step::Record { connection }),
         (0..2u8, 0..30u64).prop_map(|(device, lives)| Step::Deliver { device, lives }),
         (0..8usize).prop_map(|connection| Step::Take { connection }),
         (0..8usize).prop_map(|connection| Step::Disconnect { connection }),
@@ -77,8 +79,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// The rules as a person would say them, over flat lists.
 #[derive(Default)]
 struct Model {
-    /// Connections by age: id, device, one, end in milliseconds.
-    connections: Vec<(u64, u8, bool, Option<u64>)>,
+    /// Connections in the order of their records: id, device, one, end in milliseconds, recorded.
+    connections: Vec<(u64, u8, bool, Option<u64>, bool)>,
     /// Commands that are assigned: number, end of life, connection.
     assigned: Vec<(usize, u64, u64)>,
 }
@@ -92,10 +94,10 @@ impl Model {
         if now >= expires {
             return "expired";
         }
-        let newest = self.connections.iter().rev().find(|(id, of, one, end)| {
-            *of == device && end.is_none_or(|end| now < end) && !(*one && self.queued(*id) > 0)
+        let newest = self.connections.iter().rev().find(|(id, of, one, end, recorded)| {
+            *recorded && *of == device && end.is_none_or(|end| now < end) && !(*one && self.queued(*id) > 0)
         });
-        let Some(&(id, _, one, _)) = newest else { return "not-connected" };
+        let Some(&(id, _, one, ..)) = newest else { return "not-connected" };
         if !one && self.queued(id) >= 2 {
             return "overflow";
         }
@@ -127,8 +129,14 @@ proptest! {
                     let others = model.connections.iter().filter(|(_, of, ..)| *of == number).count();
                     prop_assert_eq!(result.is_ok(), others < LIMIT);
                     if result.is_ok() {
-                        model.connections.push((next_id, number, one, lasts.map(|lasts| time.millis + lasts)));
+                        model.connections.push((next_id, number, one, lasts.map(|lasts| time.millis + lasts), false));
                     }
+                }
+                Step::Record { connection } => {
+                    if connection >= model.connections.len() { continue }
+                    let (id, number, one, end, _) = model.connections.remove(connection);
+                    table.recorded(&device(number), ConnectionId(id));
+                    model.connections.push((id, number, one, end, true));
                 }
                 Step::Deliver { device: number, lives } => {
                     commands += 1;
@@ -138,7 +146,7 @@ proptest! {
                     prop_assert_eq!(name_of(&effect), model.offer(commands, number, expires, time.millis));
                 }
                 Step::Take { connection } => {
-                    let Some(&(id, number, one, end)) = model.connections.get(connection) else { continue };
+                    let Some(&(id, number, one, end, _)) = model.connections.get(connection) else { continue };
                     let taken = table.take(&device(number), ConnectionId(id), Waker::noop(), now);
                     let first = model.assigned.iter().position(|(.., owner)| *owner == id);
                     let over = end.is_some_and(|end| time.millis >= end);
@@ -187,6 +195,12 @@ proptest! {
     }
 }
 
+/// Adds a connection whose record is read at once.
+fn connect(table: &mut ConnectionTable, device: &DeviceKey, id: ConnectionId, terms: Terms) {
+    table.connect(device.clone(), id, terms, LIMIT).unwrap();
+    table.recorded(device, id);
+}
+
 /// Promise 7: wherever in the order of events the end of a `ttd` falls, the command has one fate.
 #[test]
 fn promise_7_a_race_has_one_winner() {
@@ -196,7 +210,7 @@ fn promise_7_a_race_has_one_winner() {
             for hang_up_at in 0..5 {
                 let (mut table, mut time) = (ConnectionTable::default(), Time::new());
                 let (id, key) = (ConnectionId(1), device(1));
-                table.connect(key.clone(), id, time.terms(true, Some(deadline_at)), LIMIT).unwrap();
+                connect(&mut table, &key, id, time.terms(true, Some(deadline_at)));
                 let (mut in_response, mut undelivered) = (0, 0);
                 let mut count = |effects: Vec<Effect>| {
                     let ended = effects.iter().filter(|effect| matches!(effect, Effect::Ended(..)));
@@ -230,7 +244,7 @@ fn promise_6_the_newest_connection_gets_the_command() {
     let (mut table, time) = (ConnectionTable::default(), Time::new());
     let (key, lasting) = (device(1), START.saturating_add(Duration::from_secs(9)));
     for id in 1..=3 {
-        table.connect(key.clone(), ConnectionId(id), time.terms(true, None), LIMIT).unwrap();
+        connect(&mut table, &key, ConnectionId(id), time.terms(true, None));
     }
     // A late close of an old connection removes no newer one.
     assert!(table.disconnect(&key, ConnectionId(1), time.now()).is_empty());
@@ -239,4 +253,29 @@ fn promise_6_the_newest_connection_gets_the_command() {
         assert!(matches!(effect, Effect::Assigned(ConnectionId(id), _) if id == expected), "{effect:?}");
     }
     assert_eq!(name_of(&table.deliver(command(1, 3, lasting), time.now())), "not-connected");
+}
+
+#[test]
+fn a_connection_takes_no_command_from_before_its_record() {
+    let (mut table, time) = (ConnectionTable::default(), Time::new());
+    let (key, lasting) = (device(1), START.saturating_add(Duration::from_secs(9)));
+    table.connect(key.clone(), ConnectionId(1), time.terms(true, None), LIMIT).unwrap();
+    assert_eq!(name_of(&table.deliver(command(1, 1, lasting), time.now())), "not-connected");
+    assert_eq!(table.take(&key, ConnectionId(1), Waker::noop(), time.now()), Taken::Nothing);
+    table.recorded(&key, ConnectionId(1));
+    assert_eq!(name_of(&table.deliver(command(1, 2, lasting), time.now())), "assigned");
+}
+
+#[test]
+fn the_newest_is_the_one_whose_record_came_last() {
+    let (mut table, time) = (ConnectionTable::default(), Time::new());
+    let (key, lasting) = (device(1), START.saturating_add(Duration::from_secs(9)));
+    for id in [1, 2] {
+        table.connect(key.clone(), ConnectionId(id), time.terms(false, None), LIMIT).unwrap();
+    }
+    for id in [2, 1] {
+        table.recorded(&key, ConnectionId(id));
+    }
+    let effect = table.deliver(command(1, 1, lasting), time.now());
+    assert!(matches!(effect, Effect::Assigned(ConnectionId(1), _)), "{effect:?}");
 }

@@ -63,13 +63,13 @@ impl CommandHandler {
     }
 
     fn note(&self, event: &Event, connected: &Connected) {
-        let mut sessions = self.shared.sessions.of(event.device.as_str().as_bytes());
+        let key = event.device.as_str().as_bytes();
         if connected.incarnation == self.shared.incarnation {
-            sessions.recorded(&event.device, connected.session);
-            return;
+            self.shared.connections.of(key).recorded(&event.device, connected.connection);
+            self.shared.sessions.of(key).recorded(&event.device, connected.session);
+        } else if let Some(client) = &connected.client {
+            let wakers = self.shared.sessions.of(key).taken_over_elsewhere(&event.device, client);
+            wakers.into_iter().for_each(Waker::wake);
         }
-        let wakers = sessions.taken_over_elsewhere(&event.device, &connected.client);
-        drop(sessions);
-        wakers.into_iter().for_each(Waker::wake);
     }
 }

@@ -112,26 +112,24 @@ impl Session {
 
     /// Registers a connection, by which commands come from now on.
     ///
-    /// A session with a client id waits until its connection is recorded in the channel: from that place on its commands
-    /// are for this session, and one of the same client on another replica has ended.
+    /// It waits until the connection is recorded in the channel: from that place on the device's commands are for it, and
+    /// a session of the same client on another replica has ended.
     ///
     /// # Errors
     /// Fails if the device has too many connections, or the channel does not take the record.
     pub async fn connect(&self, terms: Terms) -> Result<Connection, ServiceError> {
         let connection = Connection::open(&self.shared, self.device.clone(), terms)?;
-        if let Some(client) = &self.client {
-            self.record(&connection, client).await?;
-        }
+        self.record(&connection).await?;
         Ok(connection)
     }
 
-    async fn record(&self, connection: &Connection, client: &str) -> Result<(), ServiceError> {
+    async fn record(&self, connection: &Connection) -> Result<(), ServiceError> {
         let shared = &self.shared;
         let connected = Connected {
             incarnation: shared.incarnation.clone(),
             session: self.id,
             connection: connection.id(),
-            client: client.to_owned(),
+            client: self.client.as_deref().map(str::to_owned),
             protocol: self.protocol.as_str().to_owned(),
         };
         let now = shared.clock.wall();

@@ -12,6 +12,7 @@ use crate::channel::{
     Subscription,
 };
 use crate::command::Command;
+use crate::connected::CONNECTED_TYPE;
 use crate::event::{Event, Malformed};
 use crate::service::Clock;
 
@@ -20,7 +21,7 @@ type Hook = Arc<dyn Fn(&MemoryChannel, Channel, &Event) + Send + Sync>;
 /// All channels, in memory. Clones share one state.
 ///
 /// An event is handed to the subscribers before [`EventSink::publish`] returns, and acknowledged at once unless
-/// acknowledgements are held.
+/// acknowledgements are held. The records of connections are acknowledged at once, and no hook is called for them.
 #[derive(Clone, Default)]
 pub struct MemoryChannel {
     state: Arc<Mutex<State>>,
@@ -155,6 +156,9 @@ impl EventSink for MemoryChannel {
         }
         let hook = self.lock().hook.clone();
         self.store(channel, event.clone());
+        if event.kind == CONNECTED_TYPE {
+            return Box::pin(async { Ok(()) });
+        }
         if let Some(hook) = hook {
             hook(self, channel, &event);
         }

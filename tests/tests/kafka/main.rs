@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that unwraps in vain fails, which is what it is for")]
 
 mod foreign;
+mod histories;
 mod outages;
 mod replicas;
 mod scenarios;
