@@ -19,6 +19,8 @@ mod reader;
 mod record;
 mod settings;
 mod sink;
+#[cfg(test)]
+mod tests;
 mod topics;
 mod watch;
 

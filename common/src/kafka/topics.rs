@@ -1,10 +1,11 @@
 //! The topics of the channels: made where they are missing, looked at where they are there, and never changed.
 
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+    TopicReplication,
 };
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::metadata::{Metadata, MetadataBroker, MetadataTopic};
@@ -19,6 +20,8 @@ use crate::process::Clock;
 
 /// How many replicas a topic gets where neither we nor the brokers are told, and there are as many brokers.
 const REPLICAS: i32 = 3;
+/// How long the answer to a request for settings may take. Not every broker gives one.
+const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Finds the cluster and the topics of all channels, and makes those that are missing. Blocks.
 pub(super) fn prepare(settings: &KafkaSettings, clock: Clock) -> Result<Cluster, KafkaError> {
@@ -30,14 +33,18 @@ pub(super) fn prepare(settings: &KafkaSettings, clock: Clock) -> Result<Cluster,
     let first = first.map_err(|error| unreachable(lookup.reason(error)))?;
     let id = lookup.cluster_id().ok_or_else(|| unreachable(lookup.reason("it does not say who it is")))?;
     let maker = Maker::new(settings, clock.clone(), first.brokers())?;
-    let mut topics = Vec::new();
-    for channel in Channel::ALL {
-        let name = name(channel);
-        let metadata = lookup.metadata(&name, PATIENCE).map_err(|error| unreachable(lookup.reason(error)))?;
-        match found(&metadata, &name) {
-            Some(topic) => maker.judge(topic)?,
-            None => maker.make(&name)?,
+    let names = Channel::ALL.map(name);
+    let mut existing = Vec::new();
+    for name in &names {
+        let metadata = lookup.metadata(name, PATIENCE).map_err(|error| unreachable(lookup.reason(error)))?;
+        match found(&metadata, name) {
+            Some(topic) => existing.push((name.as_str(), replicas(topic))),
+            None => maker.make(name)?,
         }
+    }
+    maker.judge(&existing)?;
+    let mut topics = Vec::new();
+    for (channel, name) in Channel::ALL.into_iter().zip(names) {
         let partitions = wait_for_leaders(&lookup, &name, &clock);
         let partitions =
             partitions.ok_or_else(|| unreachable(format!("partitions of {name} have no leader")))?;
@@ -52,6 +59,12 @@ fn found<'a>(metadata: &'a Metadata, name: &str) -> Option<&'a MetadataTopic> {
         topic.name() == name && topic.error().is_none() && !topic.partitions().is_empty()
     };
     metadata.topics().iter().find(is_there)
+}
+
+/// Returns how many brokers have each record, at least.
+fn replicas(topic: &MetadataTopic) -> i32 {
+    let fewest = topic.partitions().iter().map(|each| each.replicas().len()).min();
+    fewest.and_then(|count| i32::try_from(count).ok()).unwrap_or(0)
 }
 
 /// Waits until each partition of a topic has a leader, and returns how many there are.
@@ -154,27 +167,33 @@ impl<'a> Maker<'a> {
         default.unwrap_or(1).max(self.brokers.min(REPLICAS))
     }
 
-    /// Looks at a topic that somebody else may have made. With compaction, or fewer replicas in sync than were asked
-    /// for, a promise would be broken; what may be meant so is told and no more.
-    fn judge(&self, topic: &MetadataTopic) -> Result<(), KafkaError> {
-        let name = topic.name();
-        let replicas = topic.partitions().iter().map(|each| each.replicas().len()).min().unwrap_or(0);
-        let replicas = i32::try_from(replicas).unwrap_or(i32::MAX);
-        let specifier = ResourceSpecifier::Topic(name);
-        let described = wait(self.admin.describe_configs([&specifier], &options()));
-        let config = described.ok().and_then(|results| results.into_iter().next()?.ok());
-        let Some(config) = config else {
-            tracing::warn!(topic = name, "the settings of the topic cannot be read, so they are not checked");
-            return Ok(());
+    /// Looks at topics, given with their replicas, that somebody else may have made. With compaction, or fewer replicas in
+    /// sync than were asked for, a promise would be broken; what may be meant so is told and no more.
+    fn judge(&self, topics: &[(&str, i32)]) -> Result<(), KafkaError> {
+        let specifiers: Vec<_> = topics.iter().map(|(name, _)| ResourceSpecifier::Topic(name)).collect();
+        let described = match specifiers.as_slice() {
+            [] => return Ok(()),
+            specifiers => wait(self.admin.describe_configs(specifiers, &options())).unwrap_or_default(),
         };
-        let found = Found::of(&config, replicas);
         let asked = self.settings.min_insync_replicas;
         let wanted = asked.unwrap_or((self.brokers.min(REPLICAS) - 1).max(1));
-        for Objection { text, breaks } in found.objections(name, wanted, asked.is_some(), self.max_event) {
-            if breaks {
-                return Err(KafkaError::Unsuitable(text));
+        for (name, replicas) in topics {
+            let is_it = |config: &&ConfigResource| matches!(&config.specifier, OwnedResourceSpecifier::Topic(topic) if topic == name);
+            let Some(config) = described.iter().flatten().find(is_it) else {
+                tracing::warn!(
+                    topic = name,
+                    "the settings of the topic cannot be read, so they are not checked"
+                );
+                continue;
+            };
+            let found = Found::of(config, *replicas);
+            for Objection { text, breaks } in found.objections(name, wanted, asked.is_some(), self.max_event)
+            {
+                if breaks {
+                    return Err(KafkaError::Unsuitable(text));
+                }
+                tracing::warn!(topic = name, "{text}");
             }
-            tracing::warn!(topic = name, "{text}");
         }
         Ok(())
     }
@@ -275,7 +294,7 @@ impl Found {
 }
 
 fn options() -> AdminOptions {
-    AdminOptions::new().request_timeout(Some(PATIENCE))
+    AdminOptions::new().request_timeout(Some(ADMIN_PATIENCE))
 }
 
 /// Waits for the admin client, on a thread of the runtime where blocking is allowed.
