@@ -1,21 +1,23 @@
-//! The registry: applications, devices, credentials and tokens, in SQL.
+//! The registry: applications, devices, credentials and tokens, in SQLite or PostgreSQL.
 //!
 //! A login is looked for among the verified ones first ([`Authenticator::authenticate`]), which costs neither SQL nor
 //! argon2. Else its device's row is read: a token is compared with its digest, a password is checked on a blocking
 //! thread, and the same login at the same time is checked once. A write counts up the number of writes, changes
 //! rows, commits, makes what was remembered of the device worthless, and tells the observers; other processes read the
-//! changes from the database twice a second.
+//! changes from the database twice a second, and where it is PostgreSQL, as soon as it tells them that there are some.
 //!
 //! All of this runs on the runtime that [`Registry::open`] was called on, wherever it is called from: the pool's
 //! timers live there, and what was begun ends there although its caller has gone.
 //!
-//! Invariants: a secret goes in and never comes out, except for a token, once; what cannot be checked is refused; what
-//! was found before a change is not believed after it.
+//! Invariants: a secret goes in and never comes out, except for a token, once; what cannot be checked is refused, and
+//! as unavailable, not as wrong; what was found before a change is not believed after it; nothing of the store's
+//! address is shown but where the store is.
 //!
 //! An id is no secret. Yet a login that is refused without argon2, because there is no such device or it has no
 //! password, is answered as late as one with it: by a timer, so that to ask for devices that do not exist costs the
 //! registry a look-up and no core. Under load the two can be told apart.
 
+mod address;
 mod applications;
 mod cache;
 mod changes;
@@ -25,7 +27,9 @@ mod error;
 mod logins;
 mod meters;
 mod model;
+mod news;
 mod passwords;
+mod postgres;
 mod settings;
 mod spec;
 mod sqlite;
@@ -34,12 +38,14 @@ mod store;
 mod tests;
 mod token;
 mod tokens;
+mod write;
 
 use std::fmt;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+pub use address::check_address;
 pub use error::RegistryError;
 pub use model::{Application, Device, Grant, InvalidScope, Labels, Put, PutDevice, Scope, Token, TokenId};
 pub use settings::{MIN_ADMIN_TOKEN, PasswordCost, RegistrySettings};
@@ -58,7 +64,7 @@ use cache::Cache;
 use changes::Observers;
 use logins::Logins;
 use passwords::Passwords;
-use store::{Store, without_password};
+use store::Store;
 use tokens::Operator;
 
 /// The registry. Clones share one state.
@@ -80,8 +86,11 @@ struct Shared {
 }
 
 impl Registry {
-    /// Opens the registry at `url`, which is `sqlite://PATH`, percent-encoded; [`sqlite_url`] makes one of a path. A
-    /// missing file is made, and an older one brought up to date.
+    /// Opens the registry at `url`, and makes its tables or brings them up to date.
+    ///
+    /// `sqlite://PATH` is percent-encoded; [`sqlite_url`] makes one of a path. A missing file is made.
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE` has the parameters of libpq that [`check_address`] knows; the
+    /// database must be there, in UTF-8.
     ///
     /// Must be called on the runtime that is to do the work; it should have several threads.
     ///
@@ -90,7 +99,7 @@ impl Registry {
     pub async fn open(url: &str, settings: RegistrySettings) -> Result<Self, RegistryError> {
         settings.check()?;
         let failed =
-            |reason: &str| RegistryError::Open { url: without_password(url), reason: reason.to_owned() };
+            |reason: &str| RegistryError::Open { url: address::shown(url), reason: reason.to_owned() };
         let home = Handle::try_current().map_err(|_| failed("there is no tokio runtime"))?;
         let passwords = Passwords::new(settings.password_cost, settings.clock.clone())
             .map_err(|error| RegistryError::PasswordCost(error.to_string()))?;
@@ -111,8 +120,17 @@ impl Registry {
         Ok(Self { shared })
     }
 
-    /// Runs work on the home runtime, to its end.
+    /// Runs work on the home runtime: to its end, or as long as the store may take.
     async fn at_home<T, F>(&self, work: impl FnOnce(Arc<Shared>) -> F) -> Result<T, RegistryError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, RegistryError>> + Send + 'static,
+    {
+        self.at_home_at_length(|shared| store::in_time(work(shared))).await
+    }
+
+    /// Runs work on the home runtime, to its end. It must not wait for the store without a limit.
+    async fn at_home_at_length<T, F>(&self, work: impl FnOnce(Arc<Shared>) -> F) -> Result<T, RegistryError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, RegistryError>> + Send + 'static,

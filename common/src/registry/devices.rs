@@ -12,8 +12,9 @@ use super::error::RegistryError;
 use super::model::{Device, Labels, Put, PutDevice};
 use super::passwords::PasswordHashText;
 use super::spec::{InvalidSpec, check_labels, check_name};
-use super::store::{self, Write};
+use super::store;
 use super::token::{self, Digest};
+use super::write::Write;
 use super::{Registry, Shared};
 use crate::auth::{Change, Secret};
 use crate::device::{Credential, DeviceSpec};
@@ -47,8 +48,9 @@ impl Registry {
         specs: Vec<DeviceSpec>,
     ) -> Result<Vec<Result<PutDevice, RegistryError>>, RegistryError> {
         let app = app.clone();
-        self.at_home(|shared| async move {
-            require(&mut *shared.store.pool().acquire().await?, &app).await?;
+        self.at_home_at_length(|shared| async move {
+            let known = async { require(&mut *shared.store.pool().acquire().await?, &app).await };
+            store::in_time(known).await?;
             let mut results = Vec::with_capacity(specs.len());
             let mut specs = specs.into_iter().peekable();
             while specs.peek().is_some() {
@@ -173,7 +175,7 @@ impl Shared {
     ) -> Vec<Result<PutDevice, RegistryError>> {
         let failed: Vec<Option<RegistryError>> =
             ready.iter().map(|one| one.as_ref().err().cloned()).collect();
-        self.try_write_devices(app, ready).await.unwrap_or_else(|error| {
+        store::in_time(self.try_write_devices(app, ready)).await.unwrap_or_else(|error| {
             failed.into_iter().map(|own| Err(own.unwrap_or_else(|| error.clone()))).collect()
         })
     }

@@ -1,16 +1,22 @@
 //! Why the registry refuses.
 
+use super::address::FORMS;
 use super::spec::InvalidSpec;
 use crate::error::ErrorKind;
 use crate::id::{AppId, DeviceKey};
+
+/// The length of an SQLSTATE, as PostgreSQL's codes of errors are.
+const SQLSTATE_LEN: usize = 5;
+/// How those begin that are about a value.
+const DATA_EXCEPTION: &str = "22";
 
 /// Says why the registry did not do what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
     /// The address names no registry that could be opened.
-    #[error("the registry's address {url} is not supported: {reason}")]
+    #[error("the registry's address {url} is not good: {reason}; write {FORMS}")]
     Address {
-        /// The address, without a password.
+        /// Where the registry should be, without a password.
         url: String,
         /// What is wrong with it.
         reason: String,
@@ -73,9 +79,15 @@ impl RegistryError {
 }
 
 impl From<sqlx::Error> for RegistryError {
-    /// Keeps what the store says to the log: it is not for clients. sqlx puts no values of parameters into it.
+    /// Keeps what the store says to the log: it is not for clients. sqlx puts no values of parameters into it, but
+    /// PostgreSQL repeats a value that it cannot take.
     fn from(error: sqlx::Error) -> Self {
-        tracing::error!(%error, "the registry's store failed");
+        match error.as_database_error().and_then(|error| error.code()) {
+            Some(code) if code.len() == SQLSTATE_LEN && code.starts_with(DATA_EXCEPTION) => {
+                tracing::error!(%code, "the registry's store cannot take a value");
+            }
+            Some(_) | None => tracing::error!(%error, "the registry's store failed"),
+        }
         Self::Unavailable
     }
 }

@@ -138,7 +138,8 @@ impl Shared {
 
     /// Checks a login against the store.
     async fn verify(&self, login: &Login, tag: Tag, epoch: Epoch) -> Verdict {
-        let kept = self.credentials(&login.device).await.map_err(|_| AuthError::Unavailable)?;
+        let kept = store::in_time(self.credentials(&login.device)).await;
+        let kept = kept.map_err(|_| AuthError::Unavailable)?;
         if token::is_token(&login.secret) && has_token(&kept, &Digest::of(&login.secret)) {
             self.cache.remember_verified(tag, epoch);
             return Ok(());

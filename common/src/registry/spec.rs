@@ -81,6 +81,9 @@ pub enum InvalidSpec {
     /// The description of a token is too long.
     #[error("'description' has {0} bytes, at most {MAX_DESCRIPTION} are allowed")]
     Description(usize),
+    /// The description of a token has a character that PostgreSQL cannot keep.
+    #[error("'description' must not have the character U+0000")]
+    DescriptionNul,
 }
 
 /// Says what is wrong with a credential.

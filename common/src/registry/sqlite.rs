@@ -3,9 +3,12 @@
 use std::fs;
 use std::io;
 use std::path::{Path, absolute};
+use std::str::FromStr;
+use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use sqlx::{AnyConnection, Executor};
+use sqlx::Executor;
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 
 use crate::private_file;
 
@@ -17,10 +20,17 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'
 const PRAGMAS: &str = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                        PRAGMA foreign_keys = ON;";
 
-/// Makes the database file when it is missing, readable to its owner only, and returns its address for sqlx.
+const CONNECTIONS: u32 = 4;
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Makes the database file when it is missing, readable to its owner only, and returns how sqlx gets at it.
 ///
 /// `path` is what follows `sqlite://`: percent-encoded, absolute or relative to the working directory.
-pub(super) fn prepare(path: &str) -> Result<String, String> {
+pub(super) fn prepare(path: &str) -> Result<AnyConnectOptions, String> {
+    AnyConnectOptions::from_str(&make(path)?).map_err(|error| error.to_string())
+}
+
+fn make(path: &str) -> Result<String, String> {
     if path.contains(['?', '#']) {
         return Err("a '?' or '#' in the path must be percent-encoded; there are no parameters".to_owned());
     }
@@ -41,9 +51,16 @@ pub fn sqlite_url(file: &Path) -> String {
     format!("sqlite://{}", utf8_percent_encode(&file.to_string_lossy(), ENCODED))
 }
 
-/// Tells a new connection how to behave.
-pub(super) async fn configure(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-    connection.execute(PRAGMAS).await.map(drop)
+/// Returns how connections are kept.
+pub(super) fn pool() -> AnyPoolOptions {
+    AnyPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        // A file does not go away like a server does.
+        .test_before_acquire(false)
+        .after_connect(|connection, _| Box::pin(async move { connection.execute(PRAGMAS).await.map(drop) }))
 }
 
 #[cfg(test)]
@@ -55,14 +72,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("a b?c#d%20é/registry.sqlite");
         let address = sqlite_url(&file);
-        assert_eq!(prepare(address.strip_prefix("sqlite://").unwrap()), Ok(address));
+        assert_eq!(make(address.strip_prefix("sqlite://").unwrap()), Ok(address));
         assert!(file.exists());
     }
 
     #[test]
     fn what_is_no_file_is_refused() {
         for bad in ["", ":memory:", "a.sqlite?mode=ro", "a%ff", "/proc/nowhere/registry.sqlite"] {
-            assert!(prepare(bad).is_err(), "{bad}");
+            assert!(make(bad).is_err(), "{bad}");
         }
     }
 }

@@ -1,14 +1,19 @@
-//! The registry as a whole: what its parts do together, on a real file.
+//! The registry as a whole: what its parts do together, on a real file, and on a real server where there is one.
 
+mod database;
 mod devices;
 mod logins;
+mod postgres;
 mod processes;
+mod proxy;
+mod secrets;
+mod tls;
 mod tokens;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tempfile::TempDir;
+use database::{Database, on_each_store, on_postgres};
 
 use super::*;
 use crate::auth::{Change, Secret};
@@ -16,10 +21,10 @@ use crate::device::{Credential, DeviceSpec};
 use crate::id::{AppId, DeviceId, DeviceKey};
 use crate::testing::{PATIENCE, eventually, eventually_async};
 
-/// A registry of its own, with the application `a`, in a directory that goes when the test ends.
+/// A registry of its own, with the application `a`, in a database that goes when the test ends.
 struct Fixture {
     registry: Registry,
-    directory: TempDir,
+    database: Database,
 }
 
 impl std::ops::Deref for Fixture {
@@ -39,19 +44,14 @@ fn settings() -> RegistrySettings {
     }
 }
 
-async fn open_in(directory: &TempDir, settings: RegistrySettings) -> Registry {
-    Registry::open(&sqlite_url(&directory.path().join("registry.sqlite")), settings).await.unwrap()
-}
-
-async fn fixture_with(settings: RegistrySettings) -> Fixture {
-    let directory = tempfile::tempdir().unwrap();
-    let registry = open_in(&directory, settings).await;
+async fn fixture_with(database: Database, settings: RegistrySettings) -> Fixture {
+    let registry = database.open(settings).await;
     assert_eq!(registry.put_application(&app("a"), ApplicationSpec::default()).await, Ok(Put::Created));
-    Fixture { registry, directory }
+    Fixture { registry, database }
 }
 
-async fn fixture() -> Fixture {
-    fixture_with(settings()).await
+async fn fixture(database: Database) -> Fixture {
+    fixture_with(database, settings()).await
 }
 
 fn app(name: &str) -> AppId {

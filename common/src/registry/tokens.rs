@@ -45,7 +45,7 @@ impl Registry {
     /// Makes a token of an application. The secret is shown this once.
     ///
     /// # Errors
-    /// Fails without scopes, with too long a description, if there is no such application, or if it has as many
+    /// Fails without scopes, with too long a description or one with U+0000, if there is no such application, or if it has as many
     /// tokens as it may have.
     pub async fn create_token(
         &self,
@@ -58,6 +58,9 @@ impl Registry {
         }
         if description.len() > MAX_DESCRIPTION {
             return Err(InvalidSpec::Description(description.len()).into());
+        }
+        if description.contains('\0') {
+            return Err(InvalidSpec::DescriptionNul.into());
         }
         let created = self.shared.settings.clock.wall();
         let token = Token { id: TokenId::new(created), scopes, description, created };

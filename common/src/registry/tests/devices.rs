@@ -7,9 +7,9 @@ fn labels(key: &str, value: &str) -> Labels {
     [(key.to_owned(), value.to_owned())].into()
 }
 
-#[tokio::test]
-async fn applications_come_and_go() {
-    let registry = fixture().await;
+on_each_store!(applications_come_and_go);
+async fn applications_come_and_go(database: Database) {
+    let registry = fixture(database).await;
     let spec = ApplicationSpec { name: Some(app("a")), labels: Some(labels("k", "v")) };
     assert_eq!(registry.put_application(&app("a"), spec.clone()).await, Ok(Put::Changed));
     let shown = registry.application(&app("a")).await.unwrap();
@@ -27,9 +27,9 @@ async fn applications_come_and_go() {
     assert_eq!(registry.application(&app("a")).await.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
-#[tokio::test]
-async fn an_application_goes_with_all_that_is_its() {
-    let registry = fixture().await;
+on_each_store!(an_application_goes_with_all_that_is_its);
+async fn an_application_goes_with_all_that_is_its(database: Database) {
+    let registry = fixture(database).await;
     registry.put_application(&app("ab"), ApplicationSpec::default()).await.unwrap();
     for device in ["a/d", "a/e", "ab/d"] {
         registry.put_device(&key(device), password("p")).await.unwrap();
@@ -58,21 +58,25 @@ async fn an_application_goes_with_all_that_is_its() {
     assert_eq!(registry.tokens(&app("a")).await, Ok(vec![]));
 }
 
-#[tokio::test]
-async fn a_device_is_shown_as_it_was_written() {
-    let registry = fixture().await;
-    let spec = DeviceSpec { labels: Some(labels("k", "v")), enabled: Some(false), ..DeviceSpec::default() };
+on_each_store!(a_device_is_shown_as_it_was_written);
+async fn a_device_is_shown_as_it_was_written(database: Database) {
+    let registry = fixture(database).await;
+    let spec = DeviceSpec {
+        labels: Some(labels("ü\0", "\u{1f980}\0")),
+        enabled: Some(false),
+        ..DeviceSpec::default()
+    };
     let put = registry.put_device(&key("a/d"), spec).await.unwrap();
-    let device = Device { name: id("d"), enabled: false, labels: labels("k", "v") };
+    let device = Device { name: id("d"), enabled: false, labels: labels("ü\0", "\u{1f980}\0") };
     assert_eq!(put, PutDevice { put: Put::Created, device: device.clone(), tokens: vec![] });
     assert_eq!(registry.device(&key("a/d")).await, Ok(device));
     let default = registry.put_device(&key("a/e"), DeviceSpec::default()).await.unwrap().device;
     assert_eq!(default, Device { name: id("e"), enabled: true, labels: Labels::new() });
 }
 
-#[tokio::test]
-async fn what_is_left_out_stays_and_what_is_the_same_is_no_change() {
-    let registry = fixture().await;
+on_each_store!(what_is_left_out_stays_and_what_is_the_same_is_no_change);
+async fn what_is_left_out_stays_and_what_is_the_same_is_no_change(database: Database) {
+    let registry = fixture(database).await;
     registry.put_device(&key("a/d"), password("p")).await.unwrap();
     let changes = observed(&registry);
     let spec = DeviceSpec { labels: Some(labels("k", "v")), ..DeviceSpec::default() };
@@ -92,9 +96,9 @@ async fn what_is_left_out_stays_and_what_is_the_same_is_no_change() {
     assert_eq!(registry.authenticate(&login("a/d", "p")).await, Err(AuthError::Denied));
 }
 
-#[tokio::test]
-async fn a_wrong_device_is_refused_and_not_written() {
-    let registry = fixture().await;
+on_each_store!(a_wrong_device_is_refused_and_not_written);
+async fn a_wrong_device_is_refused_and_not_written(database: Database) {
+    let registry = fixture(database).await;
     let put = async |spec| registry.put_device(&key("a/d"), spec).await.unwrap_err();
     let other = DeviceSpec { name: Some(id("e")), ..DeviceSpec::default() };
     assert_eq!(put(other).await.kind(), ErrorKind::Invalid);
@@ -112,9 +116,9 @@ async fn a_wrong_device_is_refused_and_not_written() {
     assert_eq!(registry.delete_device(&key("a/d")).await, Err(RegistryError::NoDevice(key("a/d"))));
 }
 
-#[tokio::test]
-async fn many_devices_are_written_in_order_and_each_gets_its_answer() {
-    let registry = fixture().await;
+on_each_store!(many_devices_are_written_in_order_and_each_gets_its_answer);
+async fn many_devices_are_written_in_order_and_each_gets_its_answer(database: Database) {
+    let registry = fixture(database).await;
     let named = |name: &str| DeviceSpec { name: Some(id(name)), ..new_token() };
     let mut specs: Vec<_> = (0..600).map(|i| named(&format!("d{i:03}"))).collect();
     specs[1].name = None;
@@ -153,9 +157,9 @@ async fn many_devices_are_written_in_order_and_each_gets_its_answer() {
     assert_eq!(registry.devices(&app("b"), None, 1).await, Err(RegistryError::NoApplication(app("b"))));
 }
 
-#[tokio::test]
-async fn that_a_device_exists_is_remembered_until_it_goes() {
-    let registry = fixture().await;
+on_each_store!(that_a_device_exists_is_remembered_until_it_goes);
+async fn that_a_device_exists_is_remembered_until_it_goes(database: Database) {
+    let registry = fixture(database).await;
     assert_eq!(registry.device_exists(&key("a/d")).await, Ok(false));
     registry.put_device(&key("a/d"), DeviceSpec::default()).await.unwrap();
     assert_eq!(registry.device_exists(&key("a/d")).await, Ok(true));

@@ -2,9 +2,9 @@
 
 use super::*;
 
-#[tokio::test]
-async fn each_kind_of_credential_lets_its_device_in_and_no_other() {
-    let registry = fixture().await;
+on_each_store!(each_kind_of_credential_lets_its_device_in_and_no_other);
+async fn each_kind_of_credential_lets_its_device_in_and_no_other(database: Database) {
+    let registry = fixture(database).await;
     let brought = generate_token().unwrap();
     // The reference implementation made it: `echo -n hunter2 | argon2 saltsaltsalt -id -t 1 -k 64 -p 1 -e`.
     let hash = "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHRzYWx0$RImIjsyxaIflNWFI1IH5rOtwoBK9E4w1E8aTF6j+8ew";
@@ -30,9 +30,9 @@ async fn each_kind_of_credential_lets_its_device_in_and_no_other() {
     }
 }
 
-#[tokio::test]
-async fn a_change_is_seen_by_the_next_login() {
-    let registry = fixture().await;
+on_each_store!(a_change_is_seen_by_the_next_login);
+async fn a_change_is_seen_by_the_next_login(database: Database) {
+    let registry = fixture(database).await;
     let changes = observed(&registry);
     let (old, new) = (login("a/d", "old"), login("a/d", "new"));
     registry.put_device(&key("a/d"), password("old")).await.unwrap();
@@ -61,9 +61,9 @@ async fn a_change_is_seen_by_the_next_login() {
     assert_eq!(registry.authenticate(&old).await, Ok(()));
 }
 
-#[tokio::test]
-async fn observers_are_told_before_the_write_returns_and_after_memory_is_gone() {
-    let registry = fixture().await;
+on_each_store!(observers_are_told_before_the_write_returns_and_after_memory_is_gone);
+async fn observers_are_told_before_the_write_returns_and_after_memory_is_gone(database: Database) {
+    let registry = fixture(database).await;
     registry.put_device(&key("a/d"), password("old")).await.unwrap();
     registry.authenticate(&login("a/d", "old")).await.unwrap();
     let (seen, shared) = (Arc::new(Mutex::new(None)), Arc::downgrade(&registry.shared));
@@ -78,10 +78,10 @@ async fn observers_are_told_before_the_write_returns_and_after_memory_is_gone() 
     assert_eq!(*seen.lock().unwrap(), Some(false));
 }
 
+on_each_store!(a_check_that_began_before_a_change_is_not_believed_after_it);
 /// The check has read the old password and waits for a core when the change is committed; its verdict is old.
-#[tokio::test]
-async fn a_check_that_began_before_a_change_is_not_believed_after_it() {
-    let registry = fixture().await;
+async fn a_check_that_began_before_a_change_is_not_believed_after_it(database: Database) {
+    let registry = fixture(database).await;
     registry.put_device(&key("a/d"), password("old")).await.unwrap();
     let held = registry.shared.passwords.hold().await;
     let early = tokio::spawn({
@@ -99,9 +99,9 @@ async fn a_check_that_began_before_a_change_is_not_believed_after_it() {
     assert_eq!(registry.authenticate(&login("a/d", "old")).await, Err(AuthError::Denied));
 }
 
-#[tokio::test]
-async fn a_verified_login_costs_neither_argon2_nor_sql() {
-    let registry = fixture().await;
+on_each_store!(a_verified_login_costs_neither_argon2_nor_sql);
+async fn a_verified_login_costs_neither_argon2_nor_sql(database: Database) {
+    let registry = fixture(database).await;
     registry.put_device(&key("a/d"), password("p")).await.unwrap();
     registry.authenticate(&login("a/d", "p")).await.unwrap();
     let _held = registry.shared.passwords.hold().await;
@@ -113,9 +113,9 @@ async fn a_verified_login_costs_neither_argon2_nor_sql() {
     assert_eq!(registry.authenticate(&login("a/d", "q")).await, Err(AuthError::Unavailable));
 }
 
-#[tokio::test]
-async fn the_same_login_at_the_same_time_is_checked_once() {
-    let registry = fixture().await;
+on_each_store!(the_same_login_at_the_same_time_is_checked_once);
+async fn the_same_login_at_the_same_time_is_checked_once(database: Database) {
+    let registry = fixture(database).await;
     registry.put_device(&key("a/d"), password("p")).await.unwrap();
     let held = registry.shared.passwords.hold().await;
     let logins: Vec<_> = (0..100)
@@ -137,9 +137,9 @@ async fn the_same_login_at_the_same_time_is_checked_once() {
     assert_eq!(registry.shared.passwords.checks(), 2);
 }
 
-#[tokio::test]
-async fn logins_beyond_the_limits_are_refused_and_those_that_are_known_are_not() {
-    let registry = fixture_with(RegistrySettings { max_pending_logins: 20, ..settings() }).await;
+on_each_store!(logins_beyond_the_limits_are_refused_and_those_that_are_known_are_not);
+async fn logins_beyond_the_limits_are_refused_and_those_that_are_known_are_not(database: Database) {
+    let registry = fixture_with(database, RegistrySettings { max_pending_logins: 20, ..settings() }).await;
     for device in ["a/d", "a/e", "a/f"] {
         registry.put_device(&key(device), password("p")).await.unwrap();
     }
@@ -167,9 +167,9 @@ async fn logins_beyond_the_limits_are_refused_and_those_that_are_known_are_not()
     }
 }
 
-#[tokio::test]
-async fn a_refusal_without_a_check_is_as_late_as_one_with_it() {
-    let registry = fixture().await;
+on_each_store!(a_refusal_without_a_check_is_as_late_as_one_with_it);
+async fn a_refusal_without_a_check_is_as_late_as_one_with_it(database: Database) {
+    let registry = fixture(database).await;
     registry.put_device(&key("a/d"), password("p")).await.unwrap();
     registry.put_device(&key("a/e"), new_token()).await.unwrap();
     registry.authenticate(&login("a/d", "wrong")).await.unwrap_err();
@@ -184,9 +184,9 @@ async fn a_refusal_without_a_check_is_as_late_as_one_with_it() {
     assert_eq!(registry.shared.passwords.checks(), 1);
 }
 
-#[tokio::test]
-async fn a_login_whose_caller_goes_is_checked_to_its_end() {
-    let registry = fixture().await;
+on_each_store!(a_login_whose_caller_goes_is_checked_to_its_end);
+async fn a_login_whose_caller_goes_is_checked_to_its_end(database: Database) {
+    let registry = fixture(database).await;
     registry.put_device(&key("a/d"), password("p")).await.unwrap();
     let held = registry.shared.passwords.hold().await;
     let right = login("a/d", "p");
@@ -197,11 +197,11 @@ async fn a_login_whose_caller_goes_is_checked_to_its_end() {
     eventually("it is known to be right", || registry.shared.cache.is_verified(&tag, epoch)).await;
 }
 
-#[test]
-fn any_runtime_may_ask() {
+on_each_store!(blocking any_runtime_may_ask);
+fn any_runtime_may_ask(database: Database) {
     let home = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let registry = home.block_on(async {
-        let registry = fixture().await;
+        let registry = fixture(database).await;
         registry.put_device(&key("a/d"), password("p")).await.unwrap();
         registry
     });
@@ -224,12 +224,12 @@ fn any_runtime_may_ask() {
     });
 }
 
-#[test]
-fn a_login_is_refused_when_the_home_runtime_is_gone() {
+on_each_store!(blocking a_login_is_refused_when_the_home_runtime_is_gone);
+fn a_login_is_refused_when_the_home_runtime_is_gone(database: Database) {
     let runtime =
         || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let home = runtime();
-    let registry = home.block_on(fixture());
+    let registry = home.block_on(fixture(database));
     home.shutdown_timeout(PATIENCE);
     let verdict = runtime().block_on(registry.authenticate(&login("a/d", "p")));
     assert_eq!(verdict, Err(AuthError::Unavailable));

@@ -3,9 +3,9 @@
 use super::*;
 use crate::error::ErrorKind;
 
-#[tokio::test]
-async fn a_token_grants_its_scopes_until_it_is_revoked() {
-    let registry = fixture().await;
+on_each_store!(a_token_grants_its_scopes_until_it_is_revoked);
+async fn a_token_grants_its_scopes_until_it_is_revoked(database: Database) {
+    let registry = fixture(database).await;
     let scopes = [Scope::Command, Scope::Registry];
     let (token, secret) = registry.create_token(&app("a"), scopes.into(), "for ci".to_owned()).await.unwrap();
     let grant = Grant::Application { app: app("a"), scopes: scopes.into() };
@@ -26,24 +26,25 @@ async fn a_token_grants_its_scopes_until_it_is_revoked() {
     assert_eq!(registry.delete_token(&app("a"), &token.id).await, Err(RegistryError::NoToken));
 }
 
-#[tokio::test]
-async fn what_is_no_token_of_an_application_is_refused() {
-    let registry = fixture().await;
+on_each_store!(what_is_no_token_of_an_application_is_refused);
+async fn what_is_no_token_of_an_application_is_refused(database: Database) {
+    let registry = fixture(database).await;
     let device = registry.put_device(&key("a/d"), new_token()).await.unwrap().tokens.remove(0);
     for bad in [Secret::new(""), Secret::new("x"), generate_token().unwrap(), device] {
         assert_eq!(registry.grant(&bad).await, Err(AuthError::Denied));
     }
 }
 
-#[tokio::test]
-async fn tokens_have_limits() {
-    let registry = fixture().await;
+on_each_store!(tokens_have_limits);
+async fn tokens_have_limits(database: Database) {
+    let registry = fixture(database).await;
     let create = async |scopes: &[Scope], description: &str| {
         let scopes = scopes.iter().copied().collect();
         registry.create_token(&app("a"), scopes, description.to_owned()).await.map(drop)
     };
     assert_eq!(create(&[], "").await, Err(InvalidSpec::NoScopes.into()));
     assert_eq!(create(&[Scope::Events], &"x".repeat(257)).await, Err(InvalidSpec::Description(257).into()));
+    assert_eq!(create(&[Scope::Events], "a\0b").await, Err(InvalidSpec::DescriptionNul.into()));
     for _ in 0..MAX_TOKENS {
         create(&[Scope::Events], "").await.unwrap();
     }
@@ -52,17 +53,19 @@ async fn tokens_have_limits() {
     assert_eq!(nowhere, Err(RegistryError::NoApplication(app("b"))));
 }
 
-#[tokio::test]
-async fn the_operator_is_who_bears_the_operators_token() {
+on_each_store!(the_operator_is_who_bears_the_operators_token);
+async fn the_operator_is_who_bears_the_operators_token(database: Database) {
     let token = "0123456789abcdef0123456789abcdef";
     let registry =
-        fixture_with(RegistrySettings { admin_token: Some(Secret::new(token)), ..settings() }).await;
+        fixture_with(database, RegistrySettings { admin_token: Some(Secret::new(token)), ..settings() })
+            .await;
     assert_eq!(registry.grant(&Secret::new(token)).await, Ok(Grant::Operator));
     for bad in ["0123456789abcdef0123456789abcdeF", "0123456789abcdef0123456789abcde", ""] {
         assert_eq!(registry.grant(&Secret::new(bad)).await, Err(AuthError::Denied));
     }
-    assert_eq!(fixture().await.grant(&Secret::new(token)).await, Err(AuthError::Denied));
-    let bytes = std::fs::read(registry.directory.path().join("registry.sqlite")).unwrap();
+    let without = registry.database.open(settings()).await;
+    assert_eq!(without.grant(&Secret::new(token)).await, Err(AuthError::Denied));
+    let bytes = registry.database.contents().await;
     assert!(!bytes.windows(token.len()).any(|window| window == token.as_bytes()));
 }
 

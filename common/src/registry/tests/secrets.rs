@@ -1,0 +1,81 @@
+//! What must not come out: secrets, by the store or by the log.
+
+use std::io;
+
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::*;
+
+/// What is logged on this thread, at every level.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Log {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+on_each_store!(the_store_holds_no_secret);
+async fn the_store_holds_no_secret(database: Database) {
+    let registry = fixture(database).await;
+    let put = registry.put_device(&key("a/d"), new_token()).await.unwrap();
+    registry.put_device(&key("a/e"), password("correct horse")).await.unwrap();
+    let (_, token) =
+        registry.create_token(&app("a"), [Scope::Events].into(), "staple".to_owned()).await.unwrap();
+    let bytes = registry.database.contents().await;
+    let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(holds("staple"), "what is no secret is found");
+    for secret in [put.tokens[0].expose(), "correct horse", token.expose()] {
+        assert!(!holds(secret));
+    }
+}
+
+on_postgres!(nothing_that_a_statement_carries_is_logged_at_any_level);
+/// At levels that nobody logs libraries at (see `startup::logging`), and with a statement that is slow.
+async fn nothing_that_a_statement_carries_is_logged_at_any_level(database: Database) {
+    // With one subscriber only, threads of other tests would decide for this one what is worth logging.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
+    let _logging = tracing::subscriber::set_default(subscriber.with_writer(log.clone()).finish());
+    let url = url::Url::parse(&database.url()).unwrap();
+    let registry = fixture(database).await;
+    let labels = Some([("marked".to_owned(), "hunter2".to_owned())].into());
+    registry.put_device(&key("a/hunter2"), DeviceSpec { labels, ..password("hunter2") }).await.unwrap();
+    registry.authenticate(&login("a/hunter2", "hunter2")).await.unwrap();
+    registry.create_token(&app("a"), [Scope::Events].into(), "hunter2".to_owned()).await.unwrap();
+    let pool = registry.shared.store.pool();
+    let slow = sqlx::query("SELECT 1 FROM pg_sleep(1.1) WHERE $1 <> 'x'").bind("hunter2");
+    slow.fetch_one(pool).await.unwrap();
+    let bad = sqlx::query("SELECT $1::bigint").bind("hunter2").fetch_one(pool).await;
+    assert_eq!(RegistryError::from(bad.map(drop).unwrap_err()), RegistryError::Unavailable);
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    for logged in ["INSERT INTO devices", "slow statement", "22P02"] {
+        assert!(log.contains(logged), "this is logged here: {logged}\n{log}");
+    }
+    for secret in [Some("hunter2"), url.password()].into_iter().flatten() {
+        assert!(!log.contains(secret), "{log}");
+    }
+}
+
+on_postgres!(an_address_that_leads_nowhere_is_named_without_its_password);
+async fn an_address_that_leads_nowhere_is_named_without_its_password(database: Database) {
+    let mut url = url::Url::parse(&database.url()).unwrap();
+    url.set_path("none");
+    url.set_password(Some("hunter2")).unwrap();
+    let error = Registry::open(url.as_str(), settings()).await.unwrap_err().to_string();
+    assert!(error.contains("/none") && !error.contains("hunter2"), "{error}");
+}
