@@ -17,6 +17,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use crate::clients::skip;
 use crate::daemon::Daemon;
 use crate::process::Signal;
+use crate::secured::Secured;
 use crate::wait::eventually;
 use crate::{binary, kafka, ports};
 
@@ -48,11 +49,23 @@ struct Node {
 }
 
 impl Brokers {
-    /// Starts brokers with further settings. Says visibly that `test` is skipped if there is nothing to start them like.
+    /// Starts brokers. Says visibly that `test` is skipped if there is nothing to start them like.
     ///
     /// # Panics
     /// Panics if they do not start, or if `DROGUE_TEST_REQUIRE` lists `kafka` and they cannot.
-    pub async fn start(test: &str, count: usize, settings: &[&str]) -> Option<Self> {
+    pub async fn start(test: &str, count: usize) -> Option<Self> {
+        Self::start_with(test, count, None).await
+    }
+
+    /// Starts one broker that also listens with TLS and SASL, like [`Brokers::start`].
+    ///
+    /// # Panics
+    /// Panics if it does not start.
+    pub async fn start_secured(test: &str, secured: &Secured) -> Option<Self> {
+        Self::start_with(test, 1, Some(secured)).await
+    }
+
+    async fn start_with(test: &str, count: usize, secured: Option<&Secured>) -> Option<Self> {
         let given = kafka::given(test)?;
         let Some(java) = Java::of_the_broker_at(&given) else {
             skip(
@@ -68,9 +81,9 @@ impl Brokers {
         let mut nodes: Vec<_> = (1..=count).map(|id| Node::new(&directory, id)).collect();
         let controllers: Vec<_> = nodes.iter().map(|_| ports::free()).collect();
         for (id, node) in (1..).zip(&nodes) {
-            let text = configuration(id, node, &controllers, settings);
-            fs::write(node.directory.join("server.properties"), text).expect("the directory can be written");
-            java.format(node);
+            let text = configuration(id, node, &controllers, secured);
+            fs::write(node.configuration(), text).expect("the directory can be written");
+            java.format(node, secured);
         }
         nodes.iter_mut().for_each(|node| node.launch(&java));
         let brokers = Self { java, nodes };
@@ -168,8 +181,8 @@ impl Node {
     }
 }
 
-/// Writes the settings of a broker. Those of `settings` come last, and win.
-fn configuration(id: usize, node: &Node, controllers: &[SocketAddr], settings: &[&str]) -> String {
+/// Writes the settings of a broker.
+fn configuration(id: usize, node: &Node, controllers: &[SocketAddr], secured: Option<&Secured>) -> String {
     let replicas = controllers.len();
     let in_sync = replicas.min(2);
     let voters: Vec<_> = (1..).zip(controllers).map(|(id, address)| format!("{id}@{address}")).collect();
@@ -196,7 +209,10 @@ fn configuration(id: usize, node: &Node, controllers: &[SocketAddr], settings: &
         "broker.heartbeat.interval.ms=500".to_owned(),
         "log.cleaner.dedupe.buffer.size=4194304".to_owned(),
     ];
-    for line in lines.iter().map(String::as_str).chain(settings.iter().copied()) {
+    // What comes last wins.
+    let plain = format!("PLAINTEXT://{client},CONTROLLER://{controller}");
+    for line in lines.into_iter().chain(secured.map(|secured| secured.settings(&plain)).into_iter().flatten())
+    {
         writeln!(text, "{line}").expect("a string takes everything");
     }
     text
@@ -224,9 +240,12 @@ impl Java {
     }
 
     /// Prepares the directory of a node.
-    fn format(&self, node: &Node) {
+    fn format(&self, node: &Node, secured: Option<&Secured>) {
         let mut command = self.command(STORAGE);
         command.args(["format", "--cluster-id", CLUSTER_ID, "--config"]).arg(node.configuration());
+        if let Some(secured) = secured {
+            command.arg("--add-scram").arg(secured.scram());
+        }
         let output = command.output().expect("Java can be run");
         let told = [output.stdout, output.stderr].concat();
         assert!(output.status.success(), "the storage is not formatted: {}", String::from_utf8_lossy(&told));

@@ -22,7 +22,7 @@ const TTL: Duration = Duration::from_secs(30);
 /// # Panics
 /// Panics if something that was killed does not come back.
 pub async fn run(length: Duration, seed: u64) -> Option<Verdict> {
-    let mut brokers = Brokers::start("chaos", 1, &[]).await?;
+    let mut brokers = Brokers::start("chaos", 1).await?;
     fastrand::seed(seed);
     let shape = Shape { http: 2, mqtt: 2, command: 2 };
     let topics = Topics::new(brokers.servers());

@@ -30,6 +30,7 @@ pub mod publishers;
 pub mod raw;
 pub mod scenarios;
 pub mod secrets;
+pub mod secured;
 pub mod server;
 pub mod tenant;
 pub mod wait;

@@ -32,17 +32,24 @@ pub(super) fn prepare(settings: &KafkaSettings, clock: Clock) -> Result<Cluster,
     let first = lookup.metadata(&name(Channel::Telemetry), PATIENCE);
     let first = first.map_err(|error| unreachable(lookup.reason(error)))?;
     let id = lookup.cluster_id().ok_or_else(|| unreachable(lookup.reason("it does not say who it is")))?;
-    let maker = Maker::new(settings, clock.clone(), first.brokers())?;
+    // The library's admin client calls nobody back for a token.
+    let has_admin = settings.oauth_token_file.is_none();
+    let maker = has_admin.then(|| Maker::new(settings, clock.clone(), first.brokers())).transpose()?;
     let names = Channel::ALL.map(name);
     let mut existing = Vec::new();
     for name in &names {
         let metadata = lookup.metadata(name, PATIENCE).map_err(|error| unreachable(lookup.reason(error)))?;
         match found(&metadata, name) {
             Some(topic) => existing.push((name.as_str(), replicas(topic))),
-            None => maker.make(name)?,
+            None => maker.as_ref().ok_or_else(|| without_admin(name))?.make(name)?,
         }
     }
-    maker.judge(&existing)?;
+    match &maker {
+        Some(maker) => maker.judge(&existing)?,
+        None => {
+            tracing::warn!("with OAUTHBEARER the settings of topics cannot be read, so they are not checked")
+        }
+    }
     let mut topics = Vec::new();
     for (channel, name) in Channel::ALL.into_iter().zip(names) {
         let partitions = wait_for_leaders(&lookup, &name, &clock);
@@ -52,6 +59,11 @@ pub(super) fn prepare(settings: &KafkaSettings, clock: Clock) -> Result<Cluster,
     }
     let fingerprint = murmur2::murmur64a(format!("{id}/{}", settings.topic_prefix).as_bytes(), 0);
     Ok(Cluster { lookup, servers, topics, fingerprint, clock })
+}
+
+fn without_admin(topic: &str) -> KafkaError {
+    let reason = "with OAUTHBEARER this program cannot make topics; make it with kafka-topics.sh --create";
+    KafkaError::Create { topic: topic.to_owned(), reason: reason.to_owned() }
 }
 
 fn found<'a>(metadata: &'a Metadata, name: &str) -> Option<&'a MetadataTopic> {

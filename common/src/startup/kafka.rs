@@ -113,6 +113,8 @@ pub struct KafkaSecurityOptions {
     pub kafka_sasl_password_file: Option<PathBuf>,
 
     /// The file with the bearer token for OAUTHBEARER, as file:///PATH; it is read anew before the token expires.
+    ///
+    /// With OAUTHBEARER the topics must be there already: this program then cannot make them.
     #[arg(long, env = "DROGUE_KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL", value_name = "URL", value_parser = file_url)]
     pub kafka_sasl_oauthbearer_token_endpoint_url: Option<PathBuf>,
 

@@ -9,4 +9,6 @@ mod histories;
 mod outages;
 mod replicas;
 mod scenarios;
+#[cfg(feature = "kafka-tls")]
+mod security;
 mod topics;

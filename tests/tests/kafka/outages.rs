@@ -52,7 +52,7 @@ async fn assert_nothing_accepted_is_lost(fleet: &Fleet, accepted: &HashSet<Strin
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_01_02_03_21_an_outage_is_told_loses_nothing_and_ends_by_itself() {
-    let Some(mut brokers) = Brokers::start("outages", 1, &[]).await else { return };
+    let Some(mut brokers) = Brokers::start("outages", 1).await else { return };
     let fleet = Fleet::start(Topics::new(brokers.servers()), ONE_OF_EACH, &[IMPATIENT]).await;
     let tenant = fleet.cloud().tenant().await;
     let (device, publisher) = (tenant.device().await, tenant.device().await);
@@ -104,7 +104,7 @@ async fn assert_refused_everywhere(tenant: &Tenant, device: &Device) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_04_a_change_of_leaders_loses_nothing() {
-    let Some(mut brokers) = Brokers::start("row 4", 3, &[]).await else { return };
+    let Some(mut brokers) = Brokers::start("row 4", 3).await else { return };
     let fleet = Fleet::start(Topics::new(brokers.servers()), ONE_OF_EACH, &[]).await;
     let tenant = fleet.cloud().tenant().await;
     let mut publishers = Vec::new();
@@ -137,7 +137,7 @@ async fn row_04_a_change_of_leaders_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_04_a_device_that_sends_in_a_row_finds_its_order_kept() {
-    let Some(mut brokers) = Brokers::start("row 4", 3, &[]).await else { return };
+    let Some(mut brokers) = Brokers::start("row 4", 3).await else { return };
     let fleet = Fleet::start(Topics::new(brokers.servers()), ONE_OF_EACH, &[]).await;
     let tenant = fleet.cloud().tenant().await;
     let device = tenant.device().await;
@@ -177,7 +177,7 @@ async fn row_04_a_device_that_sends_in_a_row_finds_its_order_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_05_a_full_queue_is_told_takes_bounded_memory_and_recovers() {
-    let Some(brokers) = Brokers::start("row 5", 1, &[]).await else { return };
+    let Some(brokers) = Brokers::start("row 5", 1).await else { return };
     let queue = "--kafka-property=queue.buffering.max.kbytes=4096";
     let mut fleet = Fleet::start(Topics::new(brokers.servers()), ONE_OF_EACH, &[queue, "--log=info"]).await;
     let tenant = fleet.cloud().tenant().await;
@@ -211,7 +211,7 @@ async fn row_05_a_full_queue_is_told_takes_bounded_memory_and_recovers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_07_a_disconnect_while_the_broker_is_silent_leaves_nothing_behind() {
-    let Some(brokers) = Brokers::start("row 7", 1, &[]).await else { return };
+    let Some(brokers) = Brokers::start("row 7", 1).await else { return };
     let options = ["--max-device-connections=1", "--publish-timeout=30s"];
     let fleet = Fleet::start(Topics::new(brokers.servers()), ONE_OF_EACH, &options).await;
     let tenant = fleet.cloud().tenant().await;
