@@ -12,6 +12,7 @@ use crate::binary;
 use crate::cloud::{Addresses, Cloud, Gate};
 use crate::daemon::Daemon;
 use crate::kafka::Topics;
+use crate::postgres::Database;
 use crate::process::Signal;
 use crate::secrets;
 use crate::wait::eventually;
@@ -49,9 +50,10 @@ pub struct Shape {
     pub command: usize,
 }
 
-/// Returns two of each kind on the Kafka that the environment names, which all tests of this process share.
+/// Returns two of each kind on the Kafka that the environment names, which all tests of this process share. Their
+/// registry is in PostgreSQL if it names such a server, and else in SQLite.
 ///
-/// Says visibly that `test` is skipped if it names none.
+/// Says visibly that `test` is skipped if it names no Kafka.
 ///
 /// # Panics
 /// Panics if the fleet does not start.
@@ -61,7 +63,10 @@ pub fn shared(test: &str) -> Option<&'static Fleet> {
     let start = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let shape = Shape { http: 2, mqtt: 2, command: 2 };
-        let start = Fleet::start(Topics::new(servers), shape, &[]);
+        let start = async {
+            let database = Database::create("a registry in PostgreSQL for separate processes").await;
+            Fleet::start_on(database, Topics::new(servers), shape, &[]).await
+        };
         runtime.expect("a runtime starts").block_on(start)
     };
     // On a thread of its own, because a test's runtime cannot be blocked on from within.
@@ -73,10 +78,11 @@ pub fn shared(test: &str) -> Option<&'static Fleet> {
 /// Endpoints as separate processes. They are killed when this is dropped.
 #[derive(Debug)]
 pub struct Fleet {
-    // Dropped before the topics are deleted.
+    // Dropped before the topics and the database are deleted.
     parts: Vec<Part>,
     cloud: Cloud,
     topics: Topics,
+    _database: Option<Database>,
 }
 
 /// One process, which comes back in the same place when it is started again.
@@ -93,20 +99,25 @@ pub struct Part {
 }
 
 impl Fleet {
-    /// Starts all processes, with further options, and waits until each is ready.
+    /// Starts all processes, with further options, and waits until each is ready. Their registry is a SQLite file.
     ///
     /// # Panics
     /// Panics with the log of one that does not become ready.
     pub async fn start(topics: Topics, shape: Shape, options: &[&str]) -> Self {
+        Self::start_on(None, topics, shape, options).await
+    }
+
+    async fn start_on(database: Option<Database>, topics: Topics, shape: Shape, options: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = binary::run_directory().join(format!("fleet-{number}"));
         fs::create_dir_all(&directory).expect("the target directory can be written");
         let token = secrets::token();
+        let file = format!("sqlite://{}", directory.join("registry.sqlite").display());
         let common = [
             format!("--kafka-bootstrap-servers={}", topics.servers()),
             format!("--kafka-topic-prefix={}", topics.prefix()),
-            format!("--database-url=sqlite://{}", directory.join("registry.sqlite").display()),
+            format!("--database-url={}", database.as_ref().map_or(file, Database::url)),
         ];
         let arguments: Vec<_> = common.into_iter().chain(options.iter().map(ToString::to_string)).collect();
         let kinds = [(Kind::Command, shape.command), (Kind::Http, shape.http), (Kind::Mqtt, shape.mqtt)];
@@ -118,7 +129,7 @@ impl Fleet {
             part.wait_until_ready().await;
         }
         let cloud = cloud_of(&parts, &token);
-        Self { parts, cloud, topics }
+        Self { parts, cloud, topics, _database: database }
     }
 
     /// Returns the running cloud.

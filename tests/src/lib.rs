@@ -25,6 +25,7 @@ pub mod history;
 pub mod kafka;
 pub mod mqtt;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod publishers;
 pub mod raw;
