@@ -13,6 +13,8 @@ use crate::process::{Clock, Shutdown};
 
 /// How often the cluster is asked.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How long the first question waits before it is asked again.
+const RETRY: Duration = Duration::from_millis(50);
 /// How long it may take to answer. Shorter than [`super::reader`] believes an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is asked how many partitions there are, in rounds.
@@ -46,8 +48,7 @@ pub(super) struct Watch {
 impl Watch {
     /// Starts to ask. Blocks until the first answer.
     pub(super) fn start(cluster: Arc<Cluster>, clock: Clock) -> Result<Self, KafkaError> {
-        let asked = clock.instant();
-        let offsets = cluster.all_offsets(&cluster.topics, At::End)?;
+        let (asked, offsets) = first_ends(&cluster, &clock)?;
         let offsets = offsets.into_iter().map(|ends| ends.into_iter().map(Some).collect()).collect();
         let ends = Ends { asked, offsets, changed: vec![None; Channel::ALL.len()] };
         let ends = Arc::new(Mutex::new(Arc::new(ends)));
@@ -95,6 +96,18 @@ impl Drop for Watch {
         thread.thread().unpark();
         if thread.join().is_err() {
             tracing::error!("the thread that watches Kafka had panicked");
+        }
+    }
+}
+
+/// Asks until all partitions answer: a leader of a topic that was just made may not know yet that it is one.
+fn first_ends(cluster: &Cluster, clock: &Clock) -> Result<(Instant, Vec<Vec<i64>>), KafkaError> {
+    let deadline = clock.instant() + super::cluster::PATIENCE;
+    loop {
+        let asked = clock.instant();
+        match cluster.all_offsets(&cluster.topics, At::End) {
+            Err(_) if clock.instant() < deadline => thread::sleep(RETRY),
+            answer => return Ok((asked, answer?)),
         }
     }
 }
