@@ -210,13 +210,11 @@ fn is_address(text: &str) -> bool {
 
 /// Names the property that the client refuses. What the client says of it is repeated without the value.
 pub(super) fn bad_property(error: ClientError) -> KafkaError {
-    match error {
-        ClientError::ClientConfig(_, description, name, value) => {
-            let reason = if value.is_empty() { description } else { description.replace(&value, "…") };
-            KafkaError::Property { name, reason }
-        }
-        other => KafkaError::Client(other.to_string()),
-    }
+    let ClientError::ClientConfig(_, description, name, value) = error else {
+        return KafkaError::Client(error.to_string());
+    };
+    let reason = if value.is_empty() { description } else { description.replace(&value, "…") };
+    KafkaError::Property { name, reason }
 }
 
 /// A property of the Kafka client, by librdkafka's name.

@@ -143,9 +143,9 @@ pub async fn open_channels(
 
 async fn open_kafka(settings: KafkaSettings, clock: Clock) -> anyhow::Result<Channels> {
     let servers = settings.bootstrap_servers.clone();
-    let kafka = KafkaChannels::open(settings, clock).await.map_err(|error| match error.kind() {
-        ErrorKind::Invalid => BadConfiguration(error.to_string()).into(),
-        _ => anyhow::Error::from(error),
+    let kafka = KafkaChannels::open(settings, clock).await.map_err(|error| {
+        let is_bad = error.kind() == ErrorKind::Invalid;
+        if is_bad { BadConfiguration(error.to_string()).into() } else { anyhow::Error::from(error) }
     })?;
     tracing::info!(servers, "the channels are on Kafka");
     Ok(Channels::of(kafka, KafkaChannels::is_reachable))
