@@ -147,8 +147,9 @@ impl KafkaSettings {
         config
     }
 
-    /// Each event is sent at once; what waits meanwhile goes along with the next.
-    pub(super) fn producer(&self) -> ClientConfig {
+    /// Returns the properties of the producer, also for a bare one that is measured beside this adapter. Each event is
+    /// sent at once; what waits meanwhile goes along with the next.
+    pub fn producer(&self) -> ClientConfig {
         let mut config = self.client();
         for (name, default) in
             [("linger.ms", "0"), ("retry.backoff.ms", "50"), ("request.timeout.ms", "5000")]
@@ -168,8 +169,9 @@ impl KafkaSettings {
         config
     }
 
-    /// A consumer that is told its positions and has no other. It holds 8 MiB that wait to be handled.
-    pub(super) fn consumer(&self) -> ClientConfig {
+    /// Returns the properties of a consumer, also for a bare one that is measured beside this adapter. It is told its
+    /// positions and has no other, and holds 8 MiB that wait to be handled.
+    pub fn consumer(&self) -> ClientConfig {
         let mut config = self.client();
         for (name, default) in [
             ("queued.max.messages.kbytes", "8192"),
