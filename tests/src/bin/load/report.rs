@@ -125,7 +125,10 @@ impl Figure {
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [what, server, value, p50, p99, note] = self.cells();
-        write!(f, "{server}: {what}: {value}")?;
+        write!(f, "{server}: {what}")?;
+        if !value.is_empty() {
+            write!(f, ": {value}")?;
+        }
         if !p50.is_empty() {
             write!(f, ", p50 {p50} ms, p99 {p99} ms")?;
         }
