@@ -2,8 +2,6 @@
 //!
 //! Attributes are headers `ce_…`, the content type is the header `content-type`, the data is the value.
 
-use std::fmt::Write;
-
 use cloudevents::event::SpecVersion;
 use cloudevents::message::{BinaryDeserializer, BinarySerializer, Error, MessageAttributeValue, Result};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
@@ -29,6 +27,8 @@ const USUAL: usize = 12;
 pub(super) struct Outgoing {
     pub(super) headers: OwnedHeaders,
     pub(super) value: Option<Vec<u8>>,
+    /// The bytes that headers and value take.
+    pub(super) size: usize,
     name: String,
 }
 
@@ -39,20 +39,16 @@ impl Outgoing {
     /// Does not fail: our events are well formed.
     pub(super) fn of(event: &Event) -> Result<Self> {
         let headers = OwnedHeaders::new_with_capacity(USUAL);
-        event.deserialize_binary(Self { headers, value: None, name: String::with_capacity(32) })
-    }
-
-    /// Returns the bytes that headers and value take.
-    pub(super) fn size(&self) -> usize {
-        let value = self.value.as_ref().map_or(0, Vec::len);
-        let header = |header: Header<'_, &[u8]>| header.key.len() + header.value.map_or(0, <[u8]>::len);
-        self.headers.as_borrowed().iter().map(header).sum::<usize>() + value
+        let name = String::with_capacity(32);
+        event.deserialize_binary(Self { headers, value: None, size: 0, name })
     }
 }
 
 impl BinarySerializer<Self> for Outgoing {
     fn set_spec_version(mut self, version: SpecVersion) -> Result<Self> {
-        self.headers = self.headers.insert(Header { key: SPEC_VERSION, value: Some(version.as_str()) });
+        let value = version.as_str();
+        self.headers = self.headers.insert(Header { key: SPEC_VERSION, value: Some(value) });
+        self.size += SPEC_VERSION.len() + value.len();
         Ok(self)
     }
 
@@ -61,12 +57,13 @@ impl BinarySerializer<Self> for Outgoing {
             CONTENT_TYPE
         } else {
             self.name.clear();
-            // Writing to a string does not fail.
-            write!(self.name, "{PREFIX}{name}").unwrap_or_default();
+            self.name.push_str(PREFIX);
+            self.name.push_str(name);
             &self.name
         };
         let text = if let MessageAttributeValue::String(text) = value { text } else { value.to_string() };
         self.headers = self.headers.insert(Header { key, value: Some(&text) });
+        self.size += key.len() + text.len();
         Ok(self)
     }
 
@@ -75,6 +72,7 @@ impl BinarySerializer<Self> for Outgoing {
     }
 
     fn end_with_data(mut self, bytes: Vec<u8>) -> Result<Self> {
+        self.size += bytes.len();
         self.value = Some(bytes);
         Ok(self)
     }
@@ -162,6 +160,13 @@ mod tests {
             let Outgoing { headers, value, .. } = Outgoing::of(&event).unwrap();
             assert_eq!(read(&message(headers, value)), Ok(event));
         }
+    }
+
+    #[test]
+    fn the_size_is_that_of_headers_and_value() {
+        let Outgoing { headers, value, size, .. } = Outgoing::of(&example()).unwrap();
+        let lengths = headers.as_borrowed().iter().map(|each| each.key.len() + each.value.unwrap().len());
+        assert_eq!(size, lengths.sum::<usize>() + value.unwrap().len());
     }
 
     #[test]

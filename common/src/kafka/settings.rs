@@ -147,8 +147,9 @@ impl KafkaSettings {
         config
     }
 
-    /// Each event is sent at once; what waits meanwhile goes along with the next.
-    pub(super) fn producer(&self) -> ClientConfig {
+    /// Returns the properties of the producer, also for a bare one that is measured beside this adapter. Each event is
+    /// sent at once; what waits meanwhile goes along with the next.
+    pub fn producer(&self) -> ClientConfig {
         let defaults = [
             ("linger.ms", "0".to_owned()),
             ("retry.backoff.ms", "50".to_owned()),
@@ -166,8 +167,9 @@ impl KafkaSettings {
         config
     }
 
-    /// A consumer that is told its positions and has no other. It holds 8 MiB that wait to be handled.
-    pub(super) fn consumer(&self) -> ClientConfig {
+    /// Returns the properties of a consumer, also for a bare one that is measured beside this adapter. It is told its
+    /// positions and has no other, and holds 8 MiB that wait to be handled.
+    pub fn consumer(&self) -> ClientConfig {
         let defaults = [
             ("queued.max.messages.kbytes", "8192".to_owned()),
             ("fetch.max.bytes", self.max_event.max(8 << 20).to_string()),

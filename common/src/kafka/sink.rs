@@ -50,7 +50,7 @@ impl Sink {
     pub(super) fn publish(&self, channel: Channel, event: &Event) -> Result<Receipt, PublishError> {
         let outgoing = Outgoing::of(event).map_err(|error| PublishError::Unavailable(error.to_string()))?;
         let key = event.device.as_str();
-        if outgoing.size() + key.len() + OVERHEAD > self.settings.max_event {
+        if outgoing.size + key.len() + OVERHEAD > self.settings.max_event {
             return Err(PublishError::TooLarge);
         }
         let (acknowledge, receipt) = oneshot::channel();

@@ -37,6 +37,8 @@ pub(super) struct Activity(Rc<State>);
 #[derive(Debug, Default)]
 struct State {
     requests: Cell<usize>,
+    /// Whether a head was completed since the stream last looked: a request may be over before it looks again.
+    served: Cell<bool>,
     ending: Cell<bool>,
     closed: Cell<bool>,
 }
@@ -45,6 +47,7 @@ impl Activity {
     /// Notes that a request's head is complete. The request lasts until the guard is dropped.
     pub(super) fn serve(&self) -> Serving {
         self.0.requests.set(self.0.requests.get() + 1);
+        self.0.served.set(true);
         Serving(self.clone())
     }
 
@@ -121,6 +124,7 @@ impl<T> Stream<T> {
     /// Times how long the client sends no request. Fails when it has dawdled.
     fn watch_read(&mut self, context: &mut Context<'_>, received: bool) -> io::Result<()> {
         let limits = &self.limits;
+        let unseen = self.activity.0.served.take() && self.phase != Phase::Response;
         let phase = if self.activity.is_serving() {
             Phase::Response
         } else if received {
@@ -130,7 +134,9 @@ impl<T> Stream<T> {
         } else {
             self.phase
         };
-        if phase != self.phase {
+        // What was read with a request that was over before this looked may be the beginning of the next head, so the
+        // phase stays; but it begins anew.
+        if phase != self.phase || unseen {
             self.phase = phase;
             match phase {
                 Phase::Response => self.silence.stop(),

@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{Problem, WebConfig, WebError, read_body, serve};
 use crate::net::Listeners;
-use crate::process::Shutdown;
+use crate::process::{Clock, Shutdown};
 use crate::testing::{HttpClient, eventually, tls};
 
 /// The time limit that a test means to reach.

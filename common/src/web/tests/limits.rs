@@ -38,6 +38,20 @@ async fn a_slow_head_of_a_later_request_is_cut_off() {
 }
 
 #[tokio::test]
+async fn the_time_of_a_head_begins_anew_with_each_request() {
+    let server = TestServer::start(slow_head());
+    let mut client = server.connect().await;
+    let clock = Clock::system();
+    let start = clock.instant();
+    // The requests are answered at once, so that no read falls between a head and its answer.
+    while clock.instant() < start + SHORT * 3 {
+        client.send("POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        client.response().await.unwrap();
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_silent_connection_is_closed() {
     let config = WebConfig { idle_timeout: SHORT, ..WebConfig::default() };
     assert!(stall(config, "POST /echo HTTP/1.1\r\nhost: x\r\n\r\n").await.starts_with("HTTP/1.1 200"));

@@ -25,6 +25,9 @@ use crate::telemetry::{self, Protocol};
 use crate::wire::mqtt::Packet;
 use crate::wire::{Answer, Wire, http, mqtt};
 
+/// Commands a second, where nothing else is said.
+pub(crate) const RATE: f64 = 200.0;
+
 /// Connections to the API, one command at a time each.
 const SENDERS: usize = 16;
 
@@ -49,7 +52,7 @@ pub(crate) struct Options {
     pub(crate) devices: usize,
 
     /// Commands a second in all, sent however long they take.
-    #[arg(long, default_value_t = 200.0)]
+    #[arg(long, default_value_t = RATE)]
     pub(crate) rate: f64,
 
     /// Telemetry a second that other devices send meanwhile, by the same protocol.
@@ -64,7 +67,7 @@ pub(crate) struct Options {
 impl Options {
     /// Sends with the defaults.
     pub(crate) fn new(protocol: Protocol, target: Loopback, seconds: f64) -> Self {
-        Self { protocol, target, devices: 200, rate: 200.0, telemetry_rate: None, seconds }
+        Self { protocol, target, devices: 200, rate: RATE, telemetry_rate: None, seconds }
     }
 
     fn what(&self) -> String {
@@ -179,9 +182,7 @@ impl Ledger {
     }
 
     fn delivered(&mut self, payload: &[u8]) -> anyhow::Result<()> {
-        let number =
-            payload.get(NUMBER).and_then(|digits| std::str::from_utf8(digits).ok()?.parse::<usize>().ok());
-        let sent = number.and_then(|number| self.on_the_way.get_mut(number));
+        let sent = number(payload).and_then(|number| self.on_the_way.get_mut(number));
         match sent.context("a command came that was not sent")?.take() {
             Some(intended) if self.span.counts(intended) => {
                 self.latency.record(now() - intended);
@@ -221,8 +222,14 @@ fn request(login: &Login, authorization: &str) -> Vec<u8> {
     http::post(&target, Some(authorization), body(0).as_bytes())
 }
 
-fn body(number: usize) -> String {
+/// Returns the payload of a command with a number.
+pub(crate) fn body(number: usize) -> String {
     format!("{{\"n\":\"{number:010}\"}}")
+}
+
+/// Returns the number of a command, if it has one.
+pub(crate) fn number(payload: &[u8]) -> Option<usize> {
+    std::str::from_utf8(payload.get(NUMBER)?).ok()?.parse().ok()
 }
 
 /// Commands to one device after the other.

@@ -11,9 +11,10 @@ use common::channel::{
     Channel, Cursor, EventSource, Record, RecordHandler, SourceError, Start, Subscription,
 };
 use common::event::{Event, Malformed};
-use common::service::{Clock, DeviceService, Limits, Protocol};
-use common::testing::{MemoryChannel, StaticAuthenticator};
+use common::service::{Clock, Connection, DeviceService, Limits, Protocol, Session};
+use common::testing::StaticAuthenticator;
 
+use crate::discard::Discard;
 use crate::drive::run;
 use crate::pace::now;
 use crate::progress;
@@ -50,21 +51,34 @@ impl Default for Options {
 pub(crate) fn measure(options: &Options) -> anyhow::Result<Figure> {
     run(async {
         let (tap, authenticator) = (Tap::default(), Arc::new(StaticAuthenticator::new()));
-        let (sink, limits, clock) = (Arc::new(MemoryChannel::new()), Limits::default(), Clock::system());
+        let (sink, limits, clock) = (Arc::new(Discard), Limits::default(), Clock::system());
         let service = DeviceService::start(sink, &tap, authenticator.clone(), limits, clock).await?;
-        let mut held = Vec::with_capacity(options.connections);
-        for number in 0..options.connections {
-            let login = Login::parse(&format!("here-{number}"), Secret::new(""))?;
-            authenticator.set(&login.device, "");
-            let session = service.log_in(Protocol::Mqtt, &login, None).await?;
-            let connection = session.connect(session.queue()).await?;
-            held.push((session, connection));
-        }
+        let held = hold(&service, &authenticator, options.connections).await?;
         let handler = tap.handler.lock().unwrap_or_else(PoisonError::into_inner).take();
         let nanos = nanos_each(options.commands, &mut *handler.context("the service did not subscribe")?);
         let note = format!("{} connections here", held.len());
         Ok(Figure::new("command that is not for this replica", nanos, "ns").with_note(note))
     })
+}
+
+/// Connects devices to a replica, which they are as long as what is returned is kept.
+///
+/// # Errors
+/// Fails if they cannot be connected.
+pub(crate) async fn hold(
+    service: &DeviceService,
+    authenticator: &StaticAuthenticator,
+    connections: usize,
+) -> anyhow::Result<Vec<(Session, Connection)>> {
+    let mut held = Vec::with_capacity(connections);
+    for number in 0..connections {
+        let login = Login::parse(&format!("here-{number}"), Secret::new(""))?;
+        authenticator.set(&login.device, "");
+        let session = service.log_in(Protocol::Mqtt, &login, None).await?;
+        let connection = session.connect(session.queue()).await?;
+        held.push((session, connection));
+    }
+    Ok(held)
 }
 
 fn nanos_each(commands: usize, handler: &mut dyn RecordHandler) -> f64 {

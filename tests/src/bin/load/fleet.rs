@@ -16,6 +16,9 @@ use crate::progress;
 /// The application that the devices belong to.
 pub(crate) const APPLICATION: &str = "load";
 
+/// The operator's token, in a server's data directory.
+pub(crate) const TOKEN_FILE: &str = "admin-token";
+
 /// How many devices are made with one request.
 const BATCH: usize = 1_000;
 
@@ -102,7 +105,7 @@ impl FleetOptions {
     /// # Errors
     /// Fails if there is no token.
     pub(crate) fn authorization(&self) -> anyhow::Result<String> {
-        let file = self.data_dir.join("admin-token");
+        let file = self.data_dir.join(TOKEN_FILE);
         let token = match &self.token {
             Some(token) => token.clone(),
             None => std::fs::read_to_string(&file).with_context(|| {
@@ -133,7 +136,10 @@ fn is_success(line: &str) -> bool {
 }
 
 /// Makes a token as the server would: 256 bits from the system's generator.
-fn new_token() -> anyhow::Result<String> {
+///
+/// # Errors
+/// Fails if the system gives no random numbers.
+pub(crate) fn new_token() -> anyhow::Result<String> {
     let mut bytes = [0; 32];
     SystemRandom::new().fill(&mut bytes).ok().context("the system gives no random numbers")?;
     Ok(format!("drogue_{}", URL_SAFE_NO_PAD.encode(bytes)))

@@ -1,5 +1,6 @@
 //! Floors: what the libraries alone do on this machine, with nothing of the product between them and the load.
 
+mod endpoints;
 mod http;
 mod mqtt;
 mod sqlite;
@@ -24,6 +25,11 @@ pub(crate) enum Floor {
         #[arg(long)]
         listen: Loopback,
     },
+    /// Serves Drogue's HTTP, MQTT and API over channels that acknowledge and drop all.
+    Endpoints {
+        #[command(flatten)]
+        options: endpoints::Options,
+    },
     /// Measures how many rows a second SQLite makes durable.
     Sqlite {
         /// How many seconds each size of a group is measured.
@@ -44,6 +50,7 @@ pub(crate) fn run(floor: &Floor) -> anyhow::Result<Vec<Figure>> {
     match floor {
         Floor::Mqtt { listen } => mqtt::serve(*listen).map(|()| Vec::new()),
         Floor::Http { listen } => http::serve(*listen).map(|()| Vec::new()),
+        Floor::Endpoints { options } => endpoints::serve(options).map(|()| Vec::new()),
         Floor::Sqlite { seconds, disk } => sqlite::measure(*seconds, disk),
     }
 }

@@ -7,13 +7,16 @@
 mod address;
 mod command;
 mod connect;
+mod discard;
 mod drive;
 mod dropped;
 mod fleet;
 mod floor;
 mod histogram;
 mod idle;
+mod kafka;
 mod pace;
+mod pinned;
 mod process;
 mod progress;
 mod reconnect;
@@ -78,6 +81,14 @@ enum Measurement {
     /// What the libraries do alone.
     #[command(subcommand)]
     Floor(floor::Floor),
+    /// Kafka, each figure beside what its client library does alone in the same run.
+    ///
+    /// Starts the servers itself. Its topics have a prefix of their own and are deleted afterwards; if it is killed, they
+    /// stay.
+    Kafka {
+        #[command(flatten)]
+        options: suite::kafka::Options,
+    },
     /// All of these one after the other, with servers that it starts and ends itself.
     Suite {
         #[command(flatten)]
@@ -108,6 +119,7 @@ fn measure(measurement: &Measurement) -> anyhow::Result<Vec<Figure>> {
         }
         Measurement::Dropped { options } => Ok(vec![dropped::measure(options)?]),
         Measurement::Floor(floor) => floor::run(floor),
+        Measurement::Kafka { options } => suite::kafka::measure(options),
         Measurement::Suite { options } => suite::measure(options),
     }
 }

@@ -30,6 +30,29 @@ pub(crate) fn resident_kib(pid: u32) -> anyhow::Result<u64> {
     kib.with_context(|| format!("/proc/{pid}/status has no VmRSS"))
 }
 
+/// Returns how long a process has been on a processor, all its threads together, to 10 ms.
+///
+/// # Errors
+/// Fails if there is no such process.
+pub(crate) fn processor_time(pid: u32) -> anyhow::Result<Duration> {
+    /// What Linux counts in, wherever it shows the time to programs.
+    const TICK: Duration = Duration::from_millis(10);
+    let file = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&file).with_context(|| format!("there is no process {pid}"))?;
+    // Behind the name, which may have anything in it, user and system time are the twelfth and the thirteenth.
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields.split_whitespace().skip(11).take(2));
+    let ticks = fields.and_then(|fields| fields.map(|field| field.parse::<u32>().ok()).sum::<Option<u32>>());
+    Ok(TICK * ticks.with_context(|| format!("{file} does not say how long the process ran"))?)
+}
+
+/// Returns how long this process has been on a processor.
+///
+/// # Errors
+/// Fails if the system does not say.
+pub(crate) fn own_processor_time() -> anyhow::Result<Duration> {
+    processor_time(std::process::id())
+}
+
 /// Finds the process that listens on an address.
 ///
 /// # Errors
@@ -132,6 +155,14 @@ impl Drop for Server {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn work_takes_processor_time() {
+        let (before, start) = (own_processor_time().unwrap(), now());
+        while own_processor_time().unwrap() < before + Duration::from_millis(20) {
+            assert!(now() - start < Duration::from_secs(60), "this loop takes no time");
+        }
+    }
 
     #[test]
     fn a_listener_is_found_and_its_memory_read() {

@@ -30,6 +30,9 @@ pub(crate) struct Figure {
     /// How many requests were accepted, the uncounted ones of the warm-up too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) accepted_in_all: Option<u64>,
+    /// The figure divided by its floor's, which was measured in the same run: of rates, or else of p50.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) of_floor: Option<f64>,
     /// What a reader of the figure must know.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) note: String,
@@ -47,8 +50,14 @@ impl Figure {
             p50_ms: None,
             p99_ms: None,
             accepted_in_all: None,
+            of_floor: None,
             note,
         }
+    }
+
+    /// Makes a row that says why there is no figure.
+    pub(crate) fn left_out(what: &str, why: &str) -> Self {
+        Self { value: None, ..Self::new(what, 0.0, "").with_note(format!("left out: {why}")) }
     }
 
     /// Makes a figure of a rate and its latencies.
@@ -72,6 +81,33 @@ impl Figure {
         self
     }
 
+    /// Says how large a rate is beside that of its floor.
+    pub(crate) fn with_rate_of(self, floor: &Self) -> Self {
+        let ratio = self.value.zip(floor.value).map(|(ours, floor)| ours / floor);
+        let note = ratio.map(|ratio| format!("{:.0} % of the floor", ratio * 100.0));
+        Self { of_floor: ratio, ..self.with_more(note) }
+    }
+
+    /// Says how large a median latency is beside that of its floor.
+    pub(crate) fn with_p50_of(self, floor: &Self) -> Self {
+        let ratio = self.p50_ms.zip(floor.p50_ms).map(|(ours, floor)| ours / floor);
+        let note = ratio.map(|ratio| format!("p50 is {ratio:.2} times the floor's"));
+        Self { of_floor: ratio, ..self.with_more(note) }
+    }
+
+    /// Puts more in front of the note.
+    fn with_more(mut self, more: Option<String>) -> Self {
+        let rest = std::mem::replace(&mut self.note, more.unwrap_or_default());
+        self.with_more_behind(&rest)
+    }
+
+    /// Puts more behind the note.
+    pub(crate) fn with_more_behind(mut self, more: &str) -> Self {
+        let comma = if self.note.is_empty() || more.is_empty() { "" } else { ", " };
+        self.note = format!("{}{comma}{more}", self.note);
+        self
+    }
+
     /// Says whose figure it is.
     pub(crate) fn of(mut self, server: &str) -> Self {
         self.server = server.to_owned();
@@ -89,7 +125,10 @@ impl Figure {
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [what, server, value, p50, p99, note] = self.cells();
-        write!(f, "{server}: {what}: {value}")?;
+        write!(f, "{server}: {what}")?;
+        if !value.is_empty() {
+            write!(f, ": {value}")?;
+        }
         if !p50.is_empty() {
             write!(f, ", p50 {p50} ms, p99 {p99} ms")?;
         }
@@ -163,6 +202,18 @@ mod tests {
         assert!(table.contains("|       8.80 KB |"), "{table}");
         let widths: Vec<_> = table.lines().map(str::len).collect();
         assert!(widths.iter().all(|width| *width == widths[0]), "{table}");
+    }
+
+    #[test]
+    fn a_figure_is_put_beside_its_floor() {
+        let figure = |value| Figure::new("rate", value, "1/s").with_note("note");
+        let beside = figure(60.0).with_rate_of(&figure(80.0));
+        assert_eq!((beside.of_floor, beside.note.as_str()), (Some(0.75), "75 % of the floor, note"));
+        let slow = Figure { p50_ms: Some(3.0), note: String::new(), ..figure(1.0) };
+        let fast = Figure { p50_ms: Some(2.0), ..slow.clone() };
+        assert_eq!(slow.with_p50_of(&fast).note, "p50 is 1.50 times the floor's");
+        let cells = Figure::left_out("rate", "no broker").cells();
+        assert_eq!((cells[2].as_str(), cells[5].as_str()), ("", "left out: no broker"));
     }
 
     #[test]

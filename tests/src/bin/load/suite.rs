@@ -1,5 +1,6 @@
 //! All measurements one after the other, each with servers that are started for it.
 
+pub(crate) mod kafka;
 mod servers;
 
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use anyhow::ensure;
 use crate::fleet::FleetOptions;
 use crate::floor::{self, Floor};
 use crate::idle::{self, Kind};
+use crate::kafka::{Brokers, foreign};
 use crate::report::Figure;
 use crate::telemetry::{self, Protocol};
 use crate::{address::Loopback, command, dropped, progress, reconnect};
@@ -17,16 +19,12 @@ use servers::{Bare, Drogue, Mosquitto, Place};
 /// What the suite measures.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Options {
-    /// The server, built with the profile `dist`.
-    #[arg(long, default_value = "target/dist/drogue")]
-    drogue: PathBuf,
+    #[command(flatten)]
+    servers: Servers,
 
     /// Mosquitto, which stands beside it; `off` leaves it out.
     #[arg(long, default_value = "/usr/sbin/mosquitto")]
     mosquitto: PathBuf,
-
-    #[command(flatten)]
-    place: Place,
 
     /// How many connections wait, and how many devices reconnect.
     #[arg(long, default_value_t = 10_000)]
@@ -40,6 +38,21 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 15_000.0)]
     http_rate: f64,
 
+    /// Brokers of a Kafka cluster on this machine: ADDRESS:PORT, by commas [default: the figures on Kafka are left out].
+    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "SERVERS")]
+    kafka_bootstrap_servers: Option<Brokers>,
+}
+
+/// How servers are started, and for how long they are measured.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Servers {
+    /// The server, built with the profile `dist`.
+    #[arg(long, default_value = "target/dist/drogue")]
+    drogue: PathBuf,
+
+    #[command(flatten)]
+    place: Place,
+
     /// How many seconds each rate is measured.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
@@ -50,7 +63,7 @@ pub(crate) struct Options {
 /// # Errors
 /// Fails if a server cannot be started, or a measurement fails.
 pub(crate) fn measure(options: &Options) -> anyhow::Result<Vec<Figure>> {
-    let mut suite = Suite { options, figures: Vec::new() };
+    let mut suite = Suite { options, report: Report::default() };
     for protocol in [Protocol::Mqtt, Protocol::Http] {
         suite.drogue_telemetry(protocol)?;
         suite.drogue_commands(protocol)?;
@@ -59,39 +72,61 @@ pub(crate) fn measure(options: &Options) -> anyhow::Result<Vec<Figure>> {
         suite.drogue_idle(kind)?;
     }
     suite.drogue_reconnect()?;
-    suite.add("drogue", dropped::measure(&dropped::Options::default())?);
+    suite.report.add("drogue", dropped::measure(&dropped::Options::default())?);
     if options.mosquitto != Path::new("off") {
         suite.mosquitto()?;
     }
     suite.floors()?;
-    Ok(suite.figures)
+    suite.kafka()?;
+    Ok(suite.report.figures)
 }
 
-struct Suite<'a> {
-    options: &'a Options,
+/// The figures that were found.
+#[derive(Debug, Default)]
+struct Report {
     figures: Vec<Figure>,
 }
 
-impl Suite<'_> {
+impl Report {
     fn add(&mut self, server: &str, figure: Figure) {
         let figure = figure.of(server);
         progress::say(&figure.to_string());
         self.figures.push(figure);
     }
+}
 
+struct Suite<'a> {
+    options: &'a Options,
+    report: Report,
+}
+
+impl Suite<'_> {
     fn drogue(&self) -> anyhow::Result<Drogue> {
-        Drogue::start(&self.options.drogue, &self.options.place)
+        Drogue::start(&self.options.servers)
+    }
+
+    fn kafka(&mut self) -> anyhow::Result<()> {
+        let Some(brokers) = self.options.kafka_bootstrap_servers.clone() else {
+            let why = "no brokers were given (option --kafka-bootstrap-servers)";
+            self.report.add("drogue on Kafka", Figure::left_out("all figures", why));
+            return Ok(());
+        };
+        let (servers, foreign) = (self.options.servers.clone(), foreign::Options::default());
+        let options =
+            kafka::Options { parts: Vec::new(), servers, kafka_bootstrap_servers: brokers, foreign };
+        kafka::add(&options, &mut self.report)
     }
 
     fn drogue_telemetry(&mut self, protocol: Protocol) -> anyhow::Result<()> {
         let drogue = self.drogue()?;
-        let options = telemetry::Options::new(protocol, drogue.target(protocol), self.options.seconds);
+        let options =
+            telemetry::Options::new(protocol, drogue.target(protocol), self.options.servers.seconds);
         let figure = telemetry::measure(&options, &drogue.fleet)?;
         // A rate of acknowledgements is a rate of durable events only if the file has them all.
         let (accepted, stored) = (figure.accepted_in_all.unwrap_or(0), drogue.stored()?);
         ensure!(stored >= accepted, "{accepted} events were acknowledged and {stored} are in the log");
         let note = format!("{accepted} acknowledged, {stored} in the log {}", figure.note);
-        self.add("drogue", figure.with_note(note.trim()));
+        self.report.add("drogue", figure.with_note(note.trim()));
         Ok(())
     }
 
@@ -102,10 +137,11 @@ impl Suite<'_> {
         };
         for telemetry_rate in [None, Some(rate)] {
             let drogue = self.drogue()?;
-            let mut options = command::Options::new(protocol, drogue.target(protocol), self.options.seconds);
+            let mut options =
+                command::Options::new(protocol, drogue.target(protocol), self.options.servers.seconds);
             options.telemetry_rate = telemetry_rate;
             for figure in command::measure(&options, &drogue.fleet)? {
-                self.add("drogue", figure);
+                self.report.add("drogue", figure);
             }
         }
         Ok(())
@@ -120,7 +156,7 @@ impl Suite<'_> {
             Kind::Http => drogue.http,
         };
         let options = idle::Options::new(kind, target, self.options.connections, drogue.server.pid());
-        self.add("drogue", idle::measure(&options, &drogue.fleet)?);
+        self.report.add("drogue", idle::measure(&options, &drogue.fleet)?);
         Ok(())
     }
 
@@ -128,23 +164,23 @@ impl Suite<'_> {
         let mut drogue = self.drogue()?;
         let options = reconnect::Options { target: drogue.mqtt, devices: self.options.connections };
         let figure = reconnect::measure(&options, &drogue.fleet, || drogue.server.restart())?;
-        self.add("drogue", figure);
+        self.report.add("drogue", figure);
         Ok(())
     }
 
     fn mosquitto(&mut self) -> anyhow::Result<()> {
-        let start = || Mosquitto::start(&self.options.mosquitto, &self.options.place);
+        let start = || Mosquitto::start(&self.options.mosquitto, &self.options.servers.place);
         let mut mosquitto = start()?;
         let (target, fleet) = (mosquitto.target, FleetOptions::foreign());
         let telemetry = self.telemetry(Protocol::Mqtt, target)?;
-        self.add("mosquitto", telemetry);
+        self.report.add("mosquitto", telemetry);
         let options = reconnect::Options { target, devices: self.options.connections };
         let figure = reconnect::measure(&options, &fleet, || mosquitto.server.restart())?;
-        self.add("mosquitto", figure);
+        self.report.add("mosquitto", figure);
         drop(mosquitto);
         let mosquitto = start()?;
         let idle = self.idle(Kind::Mqtt, mosquitto.target, mosquitto.server.pid())?;
-        self.add("mosquitto", idle);
+        self.report.add("mosquitto", idle);
         Ok(())
     }
 
@@ -152,22 +188,24 @@ impl Suite<'_> {
         for (protocol, kind, name) in
             [(Protocol::Mqtt, Kind::Mqtt, "bare ntex-mqtt"), (Protocol::Http, Kind::Http, "bare actix-web")]
         {
-            let bare = Bare::start(protocol, &self.options.place)?;
+            let bare = Bare::start(protocol, &self.options.servers.place)?;
             let telemetry = self.telemetry(protocol, bare.target)?;
-            self.add(name, telemetry);
+            self.report.add(name, telemetry);
             drop(bare);
-            let bare = Bare::start(protocol, &self.options.place)?;
+            let bare = Bare::start(protocol, &self.options.servers.place)?;
             let idle = self.idle(kind, bare.target, bare.server.pid())?;
-            self.add(name, idle);
+            self.report.add(name, idle);
         }
-        for figure in floor::run(&Floor::Sqlite { seconds: 3.0, disk: self.options.place.disk.clone() })? {
-            self.add("SQLite", figure);
+        for figure in
+            floor::run(&Floor::Sqlite { seconds: 3.0, disk: self.options.servers.place.disk.clone() })?
+        {
+            self.report.add("SQLite", figure);
         }
         Ok(())
     }
 
     fn telemetry(&self, protocol: Protocol, target: Loopback) -> anyhow::Result<Figure> {
-        let options = telemetry::Options::new(protocol, target, self.options.seconds);
+        let options = telemetry::Options::new(protocol, target, self.options.servers.seconds);
         telemetry::measure(&options, &FleetOptions::foreign())
     }
 

@@ -9,9 +9,11 @@ use anyhow::Context;
 use rusqlite::{Connection, OpenFlags};
 use tempfile::TempDir;
 
+use super::Servers;
 use crate::address::Loopback;
 use crate::drive::run;
 use crate::fleet::FleetOptions;
+use crate::kafka::Topics;
 use crate::process::{POLL, Server};
 use crate::telemetry::Protocol;
 
@@ -54,26 +56,40 @@ pub(super) struct Drogue {
 }
 
 impl Drogue {
+    /// Starts it over the embedded log.
+    pub(super) fn start(servers: &Servers) -> anyhow::Result<Self> {
+        Self::up(servers, &[])
+    }
+
+    /// Starts it over Kafka.
+    pub(super) fn on_kafka(servers: &Servers, topics: &Topics) -> anyhow::Result<Self> {
+        let brokers = topics.brokers().to_string();
+        Self::up(servers, &["--kafka-bootstrap-servers", &brokers, "--kafka-topic-prefix", topics.prefix()])
+    }
+
+    /// Starts its endpoints over channels that discard.
+    pub(super) fn discarding(servers: &Servers) -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["floor", "endpoints"]);
+        Self::launch(command, &servers.place)
+    }
+
+    fn up(servers: &Servers, channel: &[&str]) -> anyhow::Result<Self> {
+        let mut command = Command::new(&servers.drogue);
+        let [_, _, mqtts, ..] = servers.place.ports();
+        command.args(["up", "--log", "warn", "--https-listen", "off", "--api-tls-listen", "off"]);
+        command.args(["--mqtts-listen", &mqtts.to_string()]).args(channel);
+        Self::launch(command, &servers.place)
+    }
+
     /// Starts it and waits until it is ready.
-    pub(super) fn start(binary: &Path, place: &Place) -> anyhow::Result<Self> {
+    fn launch(mut command: Command, place: &Place) -> anyhow::Result<Self> {
         let directory = place.directory()?;
         let [http, mqtt, mqtts, api, admin] = place.ports();
-        let mut command = Command::new(binary);
-        command.args([
-            "up",
-            "--log",
-            "warn",
-            "--https-listen",
-            "off",
-            "--api-tls-listen",
-            "off",
-            "--data-dir",
-        ]);
-        command.arg(directory.path());
+        command.arg("--data-dir").arg(directory.path());
         for (option, address) in [
             ("--http-listen", http),
             ("--mqtt-listen", mqtt),
-            ("--mqtts-listen", mqtts),
             ("--api-listen", api),
             ("--admin-listen", admin),
         ] {

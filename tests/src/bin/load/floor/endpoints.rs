@@ -1,0 +1,91 @@
+//! Drogue's endpoints over channels that discard: what they do with no log behind them.
+//!
+//! Put together as `drogue up` is, with the same registry and metrics, so that the channel alone is another one.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser as _;
+use common::auth::Secret;
+use common::net::{Listen, Listeners};
+use common::registry::sqlite_url;
+use common::service::{Clock, DeviceService, Shutdown};
+use common::startup::{self, LimitOptions, LogOptions, RegistryOptions, Services};
+use common::web::admin::install_metrics;
+
+use crate::address::Loopback;
+use crate::discard::Discard;
+use crate::fleet::{TOKEN_FILE, new_token};
+
+/// Where the endpoints listen; named as the options of `drogue up` are.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Options {
+    /// Where the registry and the operator's token are kept.
+    #[arg(long)]
+    data_dir: PathBuf,
+
+    /// Where to listen for HTTP.
+    #[arg(long)]
+    http_listen: Loopback,
+
+    /// Where to listen for MQTT.
+    #[arg(long)]
+    mqtt_listen: Loopback,
+
+    /// Where to listen for applications.
+    #[arg(long)]
+    api_listen: Loopback,
+
+    /// Where to listen for /readyz.
+    #[arg(long)]
+    admin_listen: Loopback,
+}
+
+/// What is not chosen here: the defaults of `drogue up`, but for what is logged.
+#[derive(Debug, clap::Parser)]
+struct Defaults {
+    #[command(flatten)]
+    logs: LogOptions,
+
+    #[command(flatten)]
+    limits: LimitOptions,
+}
+
+/// Serves until the process is ended.
+///
+/// # Errors
+/// Fails if an address is not to be had, or the directory cannot be written to.
+pub(super) fn serve(options: &Options) -> anyhow::Result<()> {
+    let Defaults { logs, limits } = Defaults::try_parse_from(["endpoints", "--log", "warn"])?;
+    let ended = startup::serve(&logs, &limits, |shutdown| run(options.clone(), limits.clone(), shutdown));
+    anyhow::ensure!(ended == ExitCode::SUCCESS, "the endpoints failed");
+    Ok(())
+}
+
+async fn run(options: Options, limits: LimitOptions, shutdown: Shutdown) -> anyhow::Result<()> {
+    let (clock, metrics) = (Clock::system(), install_metrics()?);
+    let bind = |address: Loopback| Listeners::bind(Listen::At(address.socket()), Listen::Off, None);
+    let (http, mqtt, api) =
+        (bind(options.http_listen)?, bind(options.mqtt_listen)?, bind(options.api_listen)?);
+    let admin = Listen::At(options.admin_listen.socket()).bind()?;
+    let token = new_token()?;
+    std::fs::write(options.data_dir.join(TOKEN_FILE), &token)?;
+    let database_url = Some(sqlite_url(&options.data_dir.join("registry.sqlite")));
+    let store = RegistryOptions { database_url, max_pending_logins: 10_000 };
+    let registry = startup::open_registry(&store, Some(Secret::new(token)), clock.clone()).await?;
+    let (sink, source) = (Arc::new(Discard), Arc::new(Discard));
+    let authenticator = Arc::new(registry.clone());
+    let devices =
+        DeviceService::start(sink.clone(), &*source, authenticator, limits.limits(), clock.clone()).await?;
+    let mut services = Services::new(shutdown.clone());
+    let config = http_endpoint::Config::default();
+    services.spawn("http", http_endpoint::run(config, http, devices.clone(), shutdown.clone()));
+    let config = mqtt_endpoint::Config::default();
+    services.spawn("mqtt", mqtt_endpoint::run(config, mqtt, devices, shutdown.clone()));
+    let limits = limits.limits();
+    let backends = command_endpoint::Backends { sink, source, registry, clock, limits };
+    let config = command_endpoint::Config::default();
+    services.spawn("api", command_endpoint::run(config, api, backends, shutdown));
+    services.run(admin, metrics).await
+}
