@@ -205,6 +205,28 @@ impl Subscription {
     }
 }
 
+/// Says for an adapter whether records flow. They do not once it is dropped, also when a handler panicked.
+#[derive(Debug)]
+pub struct LiveGuard(Arc<AtomicBool>);
+
+impl LiveGuard {
+    /// Takes charge of the sign of a subscription.
+    pub fn new(live: Arc<AtomicBool>) -> Self {
+        Self(live)
+    }
+
+    /// Says whether records flow, and returns what was said before.
+    pub fn set(&self, live: bool) -> bool {
+        self.0.swap(live, Ordering::AcqRel)
+    }
+}
+
+impl Drop for LiveGuard {
+    fn drop(&mut self) {
+        self.set(false);
+    }
+}
+
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subscription").field("live", &self.is_live()).finish_non_exhaustive()

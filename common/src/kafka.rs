@@ -14,6 +14,7 @@ mod binding;
 mod cluster;
 mod context;
 mod error;
+mod objections;
 mod positions;
 mod reader;
 mod record;

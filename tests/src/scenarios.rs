@@ -1,7 +1,6 @@
 //! What holds for devices of every protocol, written once. A scenario knows a driver and a cloud, nothing of either.
 //!
-//! [`for_each_scenario`](crate::for_each_scenario) lists them all, so that a test of each can be made for each driver
-//! and each shape of the cloud.
+//! [`scenario_tests`](crate::scenario_tests) makes a test of each for each driver, for a shape of the cloud.
 
 use std::time::Duration;
 
@@ -15,11 +14,12 @@ use crate::tenant::{Device, Tenant};
 use crate::wait::eventually;
 use crate::waiting::{LONG, SHORT, Waiting};
 
-/// Calls a macro with the names of all scenarios.
+/// Calls a macro with the names of all scenarios, behind `with =>` if that is given.
 #[macro_export]
 macro_rules! for_each_scenario {
-    ($generate:ident) => {
+    ($generate:ident $(, $with:path)?) => {
         $generate! {
+            $($with =>)?
             telemetry_is_in_the_stream_as_it_was_sent,
             telemetry_of_a_device_keeps_its_order,
             a_command_reaches_the_device_that_waits,
@@ -41,6 +41,34 @@ macro_rules! for_each_scenario {
             a_new_device_can_log_in_at_once,
         }
     };
+}
+
+/// Makes a test of each scenario for each driver, in the cloud that a function returns for the name of a test. Where it
+/// returns `None` it has said why the test is skipped.
+#[macro_export]
+macro_rules! scenario_tests {
+    ($cloud:path) => {
+        $crate::for_each_scenario!(scenario_tests, $cloud);
+    };
+    ($cloud:path => $($scenario:ident,)*) => {
+        mod http {
+            $crate::scenario_tests! { @driver $cloud, $crate::devices::HttpDevice => $($scenario,)* }
+        }
+        mod mqtt_311 {
+            $crate::scenario_tests! { @driver $cloud, $crate::devices::MqttDevice::<false> => $($scenario,)* }
+        }
+        mod mqtt_5 {
+            $crate::scenario_tests! { @driver $cloud, $crate::devices::MqttDevice::<true> => $($scenario,)* }
+        }
+    };
+    (@driver $cloud:path, $driver:expr => $($scenario:ident,)*) => {$(
+        #[tokio::test]
+        async fn $scenario() {
+            if let Some(cloud) = $cloud(stringify!($scenario)) {
+                $crate::scenarios::$scenario($driver, cloud).await;
+            }
+        }
+    )*};
 }
 
 /// What is sent is what the application gets, byte for byte, under the device's own name.

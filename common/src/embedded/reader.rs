@@ -12,7 +12,7 @@ use super::cursor::{self, Position};
 use super::link::{Access, Link};
 use super::schema;
 use super::shared::Shared;
-use crate::channel::{Channel, Cursor, Flow, RecordHandler, SourceError, Start, Subscription};
+use crate::channel::{Channel, Cursor, Flow, LiveGuard, RecordHandler, SourceError, Start, Subscription};
 
 /// How long a subscription waits after the file could not be read.
 const RETRY: Duration = Duration::from_secs(1);
@@ -61,15 +61,6 @@ impl Drop for EndGuard {
     fn drop(&mut self) {
         self.end.store(true, Ordering::Release);
         self.thread.unpark();
-    }
-}
-
-/// Says that no record flows any more, also when a handler panicked.
-struct LiveGuard(Arc<AtomicBool>);
-
-impl Drop for LiveGuard {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -133,8 +124,8 @@ impl<'a> Reader<'a> {
                 position
             }
         };
-        signals.live.store(true, Ordering::Release);
-        let (live, query) = (LiveGuard(signals.live), Batch::query(&channels));
+        let (live, query) = (LiveGuard::new(signals.live), Batch::query(&channels));
+        live.set(true);
         Ok(Self { live, shared, link, query, channels, position, handler, end: signals.end })
     }
 
@@ -149,7 +140,7 @@ impl<'a> Reader<'a> {
             let flow = match self.read(&mut batch) {
                 Ok(Snapshot { retired, .. }) if retired > self.position => self.pass_gap(retired),
                 Ok(Snapshot { more, .. }) => {
-                    self.set_live(true);
+                    self.live.set(true);
                     let flow = self.deliver(&batch);
                     // The snapshot was taken after `newest` was committed: up to there nothing is left, whoever may
                     // have deleted what.
@@ -168,10 +159,6 @@ impl<'a> Reader<'a> {
 
     fn has_ended(&self) -> bool {
         self.end.load(Ordering::Acquire) || self.shared.is_closed()
-    }
-
-    fn set_live(&self, live: bool) -> bool {
-        self.live.0.swap(live, Ordering::AcqRel)
     }
 
     fn read(&mut self, batch: &mut Batch) -> rusqlite::Result<Snapshot> {
@@ -202,7 +189,7 @@ impl<'a> Reader<'a> {
     }
 
     fn wait_for_disk(&self, error: &rusqlite::Error) -> Flow {
-        if self.set_live(false) {
+        if self.live.set(false) {
             tracing::error!(%error, path = %self.shared.path.display(), "the log cannot be read, trying again");
         }
         thread::park_timeout(RETRY);

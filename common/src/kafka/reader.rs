@@ -5,7 +5,7 @@
 //! rebalanced and nothing is left behind.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use super::context::Context;
 use super::positions::Positions;
 use super::record::Stored;
 use super::settings::bad_property;
-use crate::channel::{Channel, Cursor, Flow, RecordHandler, SourceError, Start, Subscription};
+use crate::channel::{Channel, Cursor, Flow, LiveGuard, RecordHandler, SourceError, Start, Subscription};
 use crate::process::Shutdown;
 use crate::time::Timestamp;
 
@@ -53,7 +53,7 @@ pub(super) async fn subscribe(
         move || {
             // The order matters: whoever sees the handler go sees no live subscription.
             let mut handler = handler;
-            let live = LiveGuard(live);
+            let live = LiveGuard::new(live);
             match Reader::open(&shared, &channels, start, live, end) {
                 Err(error) => drop(started.send(Err(error))),
                 Ok(mut reader) => {
@@ -73,21 +73,6 @@ pub(super) async fn subscribe(
 
 fn unavailable(reason: impl ToString) -> SourceError {
     SourceError::Unavailable(reason.to_string())
-}
-
-/// Says that no record flows any more, also when a handler panicked.
-struct LiveGuard(Arc<AtomicBool>);
-
-impl LiveGuard {
-    fn set(&self, live: bool) -> bool {
-        self.0.swap(live, Ordering::AcqRel)
-    }
-}
-
-impl Drop for LiveGuard {
-    fn drop(&mut self) {
-        self.set(false);
-    }
 }
 
 struct Reader<'a> {

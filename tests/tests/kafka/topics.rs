@@ -4,10 +4,14 @@ use std::process::Command;
 
 use common::channel::Channel;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tests::binary;
+use tests::devices::{DeviceDriver, HttpDevice};
+use tests::events::{EventStream, Query};
+use tests::fleet::{Fleet, Kind, Shape};
 use tests::kafka::{Topics, given};
 use tests::wait::within;
 
@@ -102,4 +106,46 @@ async fn partitions(topics: &Topics, channel: Channel) -> usize {
         metadata.topics()[0].partitions().len()
     };
     tokio::task::spawn_blocking(ask).await.unwrap()
+}
+
+const ONE_HTTP: Shape = Shape { http: 1, mqtt: 0, command: 1 };
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_that_retention_has_passed_is_a_410_and_never_a_gap() {
+    let Some(servers) = given("retention") else { return };
+    let fleet = Fleet::start(Topics::new(servers), ONE_HTTP, &["--kafka-partitions=1"]).await;
+    let tenant = fleet.cloud().tenant().await;
+    let device = tenant.device().await;
+    let mut stream = tenant.telemetry().await;
+    for subject in ["a", "b", "c"] {
+        assert_eq!(HttpDevice.publish(tenant.gate(), &device, subject, b"x").await, Ok(()));
+    }
+    let events = stream.take(3).await;
+    let mut before = TopicPartitionList::new();
+    let topic = fleet.topics().of(Channel::Telemetry);
+    before.add_partition_offset(&topic, 0, Offset::Offset(2)).unwrap();
+    admin(fleet.topics()).delete_records(&before, &AdminOptions::new()).await.unwrap();
+    let resume = |position: &str| {
+        let query = Query::telemetry().after(position);
+        let (api, app) = (tenant.api.clone(), tenant.app.clone());
+        async move { EventStream::open(&api, &app, &query).await }
+    };
+    resume(&events[0].position).await.unwrap_err().expect_problem(410);
+    let mut resumed = resume(&events[1].position).await.unwrap();
+    assert_eq!(resumed.next().await.attribute("subject"), "c");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_partitions_make_replicas_unready_and_they_say_why() {
+    let Some(servers) = given("partitions") else { return };
+    let mut fleet = Fleet::start(Topics::new(servers), ONE_HTTP, &["--kafka-partitions=2"]).await;
+    let topic = fleet.topics().of(Channel::Commands);
+    let grown =
+        admin(fleet.topics()).create_partitions([&NewPartitions::new(&topic, 3)], &AdminOptions::new());
+    assert!(grown.await.unwrap().iter().all(Result::is_ok));
+    let part = &fleet.of(Kind::Http)[0];
+    tests::wait::eventually("it is unready", || async { (!part.is_ready().await).then_some(()) }).await;
+    let told = format!("the topic {topic} has 3 partitions and had 2");
+    assert!(part.log().contains(&told), "{told}");
+    fleet.of(Kind::Http)[0].restart().await;
 }

@@ -1,28 +1,11 @@
 //! Every scenario for every protocol, in one process.
 
-use tests::devices::{HttpDevice, MqttDevice};
+use tests::cloud::Cloud;
+use tests::scenario_tests;
 use tests::server::shared;
-use tests::{for_each_scenario, scenarios};
 
-macro_rules! generate {
-    ($($scenario:ident),* $(,)?) => {
-        mod http { for_driver!(HttpDevice, $($scenario)*); }
-        mod mqtt_311 { for_driver!(MqttDevice::<false>, $($scenario)*); }
-        mod mqtt_5 { for_driver!(MqttDevice::<true>, $($scenario)*); }
-    };
+fn cloud(_test: &str) -> Option<&'static Cloud> {
+    Some(shared().cloud())
 }
 
-macro_rules! for_driver {
-    ($driver:expr, $($scenario:ident)*) => {
-        use super::*;
-
-        $(
-            #[tokio::test]
-            async fn $scenario() {
-                scenarios::$scenario($driver, shared().cloud()).await;
-            }
-        )*
-    };
-}
-
-for_each_scenario!(generate);
+scenario_tests!(crate::scenarios::cloud);
