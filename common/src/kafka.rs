@@ -43,7 +43,7 @@ use watch::Watch;
 
 /// The channels on a Kafka cluster. Clones share them.
 ///
-/// Dropping the last clone waits until what was published is acknowledged or given up.
+/// Dropping the last clone waits up to 2 s for the acknowledgement of what was published.
 #[derive(Clone)]
 pub struct KafkaChannels {
     sink: Arc<Sink>,

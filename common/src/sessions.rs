@@ -10,7 +10,7 @@ use std::task::{Poll, Waker};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Change;
-use crate::id::DeviceKey;
+use crate::id::{ConnectionId, DeviceKey};
 
 /// Identifies a session on this replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -25,6 +25,8 @@ pub enum End {
     Revoked,
     /// The replica shuts down.
     Shutdown,
+    /// The replica may have missed commands and records of connections: the device connects anew.
+    Interrupted,
 }
 
 /// Says why a session was not confirmed.
@@ -41,8 +43,8 @@ struct Session {
     id: SessionId,
     client: Option<Arc<str>>,
     confirmed: bool,
-    /// A record of its connection was read: from that place in the log on the device is here.
-    recorded: bool,
+    /// The connection whose record was read last: from that place in the log on the device is here.
+    recorded: Option<ConnectionId>,
     end: Option<End>,
     waker: Option<Waker>,
 }
@@ -65,7 +67,7 @@ impl SessionTable {
     /// Opens a session whose credentials are yet to be checked.
     pub fn open(&mut self, device: DeviceKey, id: SessionId, client: Option<Arc<str>>) {
         let sessions = self.devices.entry(device).or_insert_with(|| Vec::with_capacity(1));
-        sessions.push(Session { id, client, confirmed: false, recorded: false, end: None, waker: None });
+        sessions.push(Session { id, client, confirmed: false, recorded: None, end: None, waker: None });
     }
 
     /// Confirms a session whose credentials are right. An older one of the same device and client id is taken over;
@@ -103,18 +105,28 @@ impl SessionTable {
     }
 
     /// Notes that the record of a session's connection was read back from the log.
-    pub fn recorded(&mut self, device: &DeviceKey, id: SessionId) {
+    pub fn recorded(&mut self, device: &DeviceKey, id: SessionId, connection: ConnectionId) {
         let sessions = self.devices.get_mut(device).into_iter().flatten();
-        sessions.filter(|session| session.id == id).for_each(|session| session.recorded = true);
+        sessions.filter(|session| session.id == id).for_each(|session| session.recorded = Some(connection));
     }
 
-    /// Ends the session of a client whose connection to another replica was read from the log; returns whom to wake.
+    /// Ends the session of a client whose connection to another replica was read from the log; returns whom to wake, and
+    /// the connections that must take nothing more.
     ///
     /// A session whose own record is yet to be read is the newer one: the other replica ends that of its own.
-    pub fn taken_over_elsewhere(&mut self, device: &DeviceKey, client: &str) -> Vec<Waker> {
+    pub fn taken_over_elsewhere(
+        &mut self,
+        device: &DeviceKey,
+        client: &str,
+    ) -> Vec<(ConnectionId, Option<Waker>)> {
         let sessions = self.devices.get_mut(device).into_iter().flatten();
-        let older = sessions.filter(|session| session.recorded && session.client.as_deref() == Some(client));
-        older.filter_map(|session| session.end(End::TakenOver)).collect()
+        let same = sessions.filter(|session| session.client.as_deref() == Some(client));
+        same.filter_map(|session| Some((session.recorded.take()?, session.end(End::TakenOver)))).collect()
+    }
+
+    /// Ends all sessions, as records of commands and connections may have been missed; returns whom to wake.
+    pub fn interrupt(&mut self) -> Vec<Waker> {
+        self.devices.values_mut().flatten().filter_map(|session| session.end(End::Interrupted)).collect()
     }
 
     /// Returns why a session ended, or leaves a waker.
@@ -274,10 +286,11 @@ mod tests {
         // The other's record came first: ours is the newer session.
         elsewhere(&mut table, "c");
         assert_eq!(end(&mut table, "a/d", 1), None);
-        table.recorded(&device("a/d"), SessionId(1));
+        table.recorded(&device("a/d"), SessionId(1), ConnectionId(7));
         elsewhere(&mut table, "other");
         assert_eq!(end(&mut table, "a/d", 1), None);
-        assert_eq!(elsewhere(&mut table, "c").len(), 1);
+        let ended = elsewhere(&mut table, "c");
+        assert_eq!(ended.iter().map(|(connection, _)| *connection).collect::<Vec<_>>(), [ConnectionId(7)]);
         assert_eq!(end(&mut table, "a/d", 1), Some(End::TakenOver));
     }
 }

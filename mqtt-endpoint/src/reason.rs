@@ -59,6 +59,7 @@ impl Goodbye {
                 End::TakenOver => "the device connected again with the same client id",
                 End::Revoked => "the device was changed or deleted, log in again",
                 End::Shutdown => "the server shuts down, try again later",
+                End::Interrupted => "commands may have been missed, connect again",
             },
         }
     }

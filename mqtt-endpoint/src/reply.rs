@@ -145,6 +145,7 @@ impl Goodbye {
                 End::TakenOver => Code::SessionTakenOver,
                 End::Revoked => Code::NotAuthorized,
                 End::Shutdown => Code::ServerShuttingDown,
+                End::Interrupted => Code::UnspecifiedError,
             },
         }
     }
@@ -291,6 +292,7 @@ mod tests {
     #[test]
     fn an_ended_session_is_told_why() {
         let code = |end| u8::from(Goodbye::Session(end).v5());
-        assert_eq!([End::TakenOver, End::Revoked, End::Shutdown].map(code), [0x8e, 0x87, 0x8b]);
+        let ends = [End::TakenOver, End::Revoked, End::Shutdown, End::Interrupted];
+        assert_eq!(ends.map(code), [0x8e, 0x87, 0x8b, 0x80]);
     }
 }

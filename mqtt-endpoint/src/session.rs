@@ -376,7 +376,7 @@ impl Session {
         let ended = pin!(self.device.ended()).poll(&mut Context::from_waker(Waker::noop()));
         match ended {
             Poll::Ready(End::Revoked) => None,
-            Poll::Ready(End::TakenOver | End::Shutdown) | Poll::Pending => {
+            Poll::Ready(End::TakenOver | End::Shutdown | End::Interrupted) | Poll::Pending => {
                 Some(Box::pin(self.device.publish(*will, None)))
             }
         }

@@ -16,6 +16,8 @@ use crate::publishers::Publishers;
 
 /// How long a command lives: longer than any outage that is made here.
 const TTL: Duration = Duration::from_secs(30);
+/// Within this time a command must reach a device that stays connected: a killed broker is away for most of it.
+const DUE: Duration = Duration::from_secs(15);
 
 /// Runs for a time and judges what happened. Returns `None`, having said why, where there is no Kafka to do it with.
 ///
@@ -53,7 +55,7 @@ pub async fn run(length: Duration, seed: u64) -> Option<Verdict> {
         records.iter().map(|record| (device(record), record.header("ce_subject").to_owned())).collect();
     let mut operations = stage.history().operations();
     operations.extend(told.operations());
-    Some(judge(&operations, &kept))
+    Some(judge(&operations, &kept, DUE))
 }
 
 async fn ended(actors: &mut JoinSet<()>) {

@@ -134,10 +134,11 @@ struct Command<'a> {
 struct Spans<'a>(HashMap<&'a str, BTreeMap<u64, (Millis, Option<Millis>)>>);
 
 impl Spans<'_> {
-    /// Tells whether a device held one connection over all the life of a command.
-    fn cover(&self, command: &Command<'_>) -> bool {
+    /// Tells whether a device held one connection for so long that a command must have come on it.
+    fn cover(&self, command: &Command<'_>, patience: Millis) -> bool {
+        let due = command.expires.min(command.at + patience);
         let spans = self.0.get(command.device).into_iter().flat_map(BTreeMap::values);
-        spans.into_iter().any(|(from, to)| *from < command.at && to.is_none_or(|to| to >= command.expires))
+        spans.into_iter().any(|(from, to)| *from < command.at && to.is_none_or(|to| to >= due))
     }
 
     fn overlap(&self, command: &Command<'_>) -> bool {
@@ -147,7 +148,9 @@ impl Spans<'_> {
 }
 
 /// Judges a history, once everything that was to arrive has had its time.
-pub fn judge(operations: &[Operation], kept: &Kept) -> Verdict {
+///
+/// A command must have arrived within `patience` at a device that held one connection all that time.
+pub fn judge(operations: &[Operation], kept: &Kept, patience: Duration) -> Verdict {
     let mut verdict = Verdict::default();
     let (mut commands, spans) = collect(operations);
     for operation in operations {
@@ -164,7 +167,7 @@ pub fn judge(operations: &[Operation], kept: &Kept) -> Verdict {
         }
     }
     for (name, command) in &commands {
-        judge_command(name, command, &spans, &mut verdict);
+        judge_command(name, command, spans.cover(command, patience.as_millis()), &spans, &mut verdict);
     }
     judge_order(operations, &commands, &mut verdict);
     judge_telemetry(operations, kept, &mut verdict);
@@ -198,7 +201,7 @@ fn collect(operations: &[Operation]) -> (HashMap<&str, Command<'_>>, Spans<'_>) 
     (commands, spans)
 }
 
-fn judge_command(name: &str, command: &Command<'_>, spans: &Spans<'_>, verdict: &mut Verdict) {
+fn judge_command(name: &str, command: &Command<'_>, due: bool, spans: &Spans<'_>, verdict: &mut Verdict) {
     let device = command.device;
     if command.received.len() > 1 {
         let times = &command.received;
@@ -213,7 +216,7 @@ fn judge_command(name: &str, command: &Command<'_>, spans: &Spans<'_>, verdict: 
         (false, Answer::Accepted) => "accepted, received",
         (false, Answer::Doubtful) => "in doubt, received",
         (true, Answer::Doubtful) => "in doubt, not received",
-        (true, Answer::Accepted) if spans.cover(command) => {
+        (true, Answer::Accepted) if due => {
             verdict
                 .faults
                 .push(format!("lost: {device} was connected all the time and did not receive {name}"));
@@ -287,7 +290,7 @@ mod tests {
     }
 
     fn faults(operations: &[Operation]) -> Vec<String> {
-        let faults = judge(operations, &Vec::new()).faults;
+        let faults = judge(operations, &Vec::new(), Duration::from_millis(80)).faults;
         faults.into_iter().map(|fault| fault.split(':').next().unwrap_or_default().to_owned()).collect()
     }
 
@@ -326,14 +329,15 @@ mod tests {
         assert!(faults(&[connected(1, 0), disconnected(1, 50), a()]).is_empty());
         assert!(faults(&[connected(1, 20), a()]).is_empty());
         assert!(faults(&[connected(1, 0), sent("a", 10, Answer::Doubtful)]).is_empty());
-        assert_eq!(faults(&[connected(1, 0), disconnected(1, 110), a()]), ["lost"]);
+        assert!(faults(&[connected(1, 0), disconnected(1, 89), a()]).is_empty());
+        assert_eq!(faults(&[connected(1, 0), disconnected(1, 90), a()]), ["lost"]);
     }
 
     #[test]
     fn telemetry_is_held_against_an_independent_reader() {
         let accepted = Operation::Accepted { device: "d".into(), subject: "s".into() };
         let kept = vec![("d".to_owned(), "s".to_owned()); 2];
-        let verdict = judge(&[accepted], &kept);
+        let verdict = judge(&[accepted], &kept, Duration::ZERO);
         assert!(verdict.faults.is_empty());
         assert_eq!(verdict.telemetry["in the topic more than once"], 1);
     }

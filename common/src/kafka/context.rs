@@ -53,7 +53,10 @@ impl Context {
 
     /// Notes an error of the client. What no retry will mend is told at once.
     pub(super) fn note(&self, error: &ClientError, reason: &str) {
-        self.trouble.note(reason);
+        // That all are down says less than what was said of one of them.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.trouble.note(reason);
+        }
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
                 tracing::warn!(reason, "Kafka lets nobody in with these credentials or certificates");

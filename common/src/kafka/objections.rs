@@ -41,67 +41,74 @@ impl Found {
         was_asked: bool,
         max_event: usize,
     ) -> Vec<Objection> {
-        let mut all = Vec::new();
-        let mut object = |breaks: bool, text: String| all.push(Objection { text, breaks });
-        let change = |setting: &str| {
-            format!(
-                "change it with kafka-configs.sh --entity-type topics --entity-name {topic} --alter --add-config {setting}"
-            )
-        };
-        if self.cleanup.contains("compact") {
-            object(
-                true,
-                format!(
-                    "the topic {topic} has cleanup.policy={}, and compaction deletes events that were accepted; {}, or choose \
-                 other topics (option --kafka-topic-prefix)",
-                    self.cleanup,
-                    change("cleanup.policy=delete"),
-                ),
-            );
-        }
-        if self.in_sync > self.replicas {
-            object(
-                true,
-                format!(
-                    "the topic {topic} has min.insync.replicas={} and only {} replicas, so that it takes no event; {}",
-                    self.in_sync,
-                    self.replicas,
-                    change(&format!("min.insync.replicas={}", self.replicas)),
-                ),
-            );
-        } else if self.in_sync < wanted {
-            object(
-                was_asked,
-                format!(
-                    "the topic {topic} has min.insync.replicas={}, so that an event is acknowledged by fewer brokers than the \
-                 {wanted} that are asked for; {}, or ask for fewer (option --kafka-min-insync-replicas)",
-                    self.in_sync,
-                    change(&format!("min.insync.replicas={wanted}")),
-                ),
-            );
-        }
-        if self.unclean {
-            object(
-                false,
-                format!(
-                    "the topic {topic} has unclean.leader.election.enable=true, which can lose acknowledged events; {}",
-                    change("unclean.leader.election.enable=false"),
-                ),
-            );
-        }
-        if self.max_event < max_event {
-            object(
-                false,
-                format!(
-                    "the topic {topic} has max.message.bytes={}, less than the {max_event} that the largest payload may need; \
-                 {}, or lower --max-payload",
-                    self.max_event,
-                    change(&format!("max.message.bytes={max_event}")),
-                ),
-            );
-        }
-        all
+        let all = [
+            self.compaction(topic).map(|text| Objection { text, breaks: true }),
+            self.no_events(topic).map(|text| Objection { text, breaks: true }),
+            self.few_replicas(topic, wanted).map(|text| Objection { text, breaks: was_asked }),
+            self.unclean_election(topic).map(|text| Objection { text, breaks: false }),
+            self.small_events(topic, max_event).map(|text| Objection { text, breaks: false }),
+        ];
+        all.into_iter().flatten().collect()
     }
+
+    fn compaction(&self, topic: &str) -> Option<String> {
+        let cure = change(topic, "cleanup.policy=delete");
+        self.cleanup.contains("compact").then(|| {
+            format!(
+                "the topic {topic} has cleanup.policy={}, and compaction deletes events that were accepted; {cure}, or \
+                 choose other topics (option --kafka-topic-prefix)",
+                self.cleanup
+            )
+        })
+    }
+
+    fn no_events(&self, topic: &str) -> Option<String> {
+        let Self { in_sync, replicas, .. } = self;
+        let cure = change(topic, &format!("min.insync.replicas={replicas}"));
+        (in_sync > replicas).then(|| {
+            format!(
+                "the topic {topic} has min.insync.replicas={in_sync} and only {replicas} replicas, so that it takes no \
+                 event; {cure}"
+            )
+        })
+    }
+
+    fn few_replicas(&self, topic: &str, wanted: i32) -> Option<String> {
+        let cure = change(topic, &format!("min.insync.replicas={wanted}"));
+        (self.in_sync < wanted).then(|| {
+            format!(
+                "the topic {topic} has min.insync.replicas={}, so that an event is acknowledged by fewer brokers than the \
+                 {wanted} that are asked for; {cure}, or ask for fewer (option --kafka-min-insync-replicas)",
+                self.in_sync
+            )
+        })
+    }
+
+    fn unclean_election(&self, topic: &str) -> Option<String> {
+        let cure = change(topic, "unclean.leader.election.enable=false");
+        self.unclean.then(|| {
+            format!(
+                "the topic {topic} has unclean.leader.election.enable=true, which can lose acknowledged events; {cure}"
+            )
+        })
+    }
+
+    fn small_events(&self, topic: &str, max_event: usize) -> Option<String> {
+        let cure = change(topic, &format!("max.message.bytes={max_event}"));
+        (self.max_event < max_event).then(|| {
+            format!(
+                "the topic {topic} has max.message.bytes={}, less than the {max_event} that the largest payload may need; \
+                 {cure}, or lower --max-payload",
+                self.max_event
+            )
+        })
+    }
+}
+
+fn change(topic: &str, setting: &str) -> String {
+    format!(
+        "change it with kafka-configs.sh --entity-type topics --entity-name {topic} --alter --add-config {setting}"
+    )
 }
 
 #[cfg(test)]

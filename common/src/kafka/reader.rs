@@ -81,8 +81,11 @@ struct Reader<'a> {
     consumer: BaseConsumer<Context>,
     topics: Vec<Topic>,
     positions: Positions,
-    /// When the client last said of a partition that it had read it to the end, whatever is there that is no record.
+    /// When the client last said of a partition that it had read it to the end, whatever is there that is no record. It
+    /// does not say of which topic, so this is kept where there is only one.
     exhausted: Vec<Option<Instant>>,
+    /// The handler was told that a topic is no longer what it was.
+    told: bool,
     /// The latest question of the watch by whose answer this reader was at the end, on both clocks.
     confirmed: (Instant, Timestamp),
     next_look: Instant,
@@ -102,14 +105,15 @@ impl<'a> Reader<'a> {
         let positions = begin(shared, &topics, start)?;
         let context = Context::new(shared.settings.oauth_token_file.clone(), shared.clock.clone());
         let consumer = shared.settings.consumer().create_with_context(context).map_err(bad_property)?;
-        let widest = topics.iter().map(|topic| topic.partitions).max().unwrap_or(0);
+        let only = if let [only] = topics.as_slice() { only.partitions } else { 0 };
         let reader = Self {
             live,
             shared,
             consumer,
             topics,
             positions,
-            exhausted: vec![None; usize::try_from(widest).unwrap_or(0)],
+            exhausted: vec![None; usize::try_from(only).unwrap_or(0)],
+            told: false,
             confirmed: (now.instant, now.wall),
             next_look: now.instant,
             end,
@@ -135,9 +139,12 @@ impl<'a> Reader<'a> {
         while !self.end.is_cancelled() {
             let flow = match self.consumer.poll(POLL) {
                 Some(Ok(message)) => {
-                    let flow = deliver(&mut self.positions, &self.topics, self.shared, &message, handler);
-                    drop(message);
-                    flow
+                    // What came now was behind the end that was found before.
+                    let place = usize::try_from(message.partition()).ok();
+                    if let Some(exhausted) = place.and_then(|at| self.exhausted.get_mut(at)) {
+                        *exhausted = None;
+                    }
+                    deliver(&mut self.positions, &self.topics, self.shared, &message, handler)
                 }
                 Some(Err(error)) => {
                     lost |= self.heed(&error);
@@ -192,13 +199,15 @@ impl<'a> Reader<'a> {
     /// Judges whether this reader is where the log ends.
     fn look(&mut self, now: Instant, wall: Timestamp, handler: &mut dyn RecordHandler) -> Flow {
         let ends = self.shared.watch.ends();
-        let changed = self.topics.iter().find_map(|topic| ends.changed[topic.channel as usize].clone());
+        let changed = self.topics.iter().find_map(|topic| self.shared.watch.changed(topic.channel));
         if ends.asked > self.confirmed.0 {
             let reached = self.positions.channels().iter().all(|(channel, offsets)| {
-                let ends_of = ends.offsets[*channel as usize].iter().zip(&self.exhausted);
-                offsets.iter().zip(ends_of).all(|(position, (end, exhausted))| {
-                    end.is_some_and(|end| *position >= end || exhausted.is_some_and(|at| at > ends.asked))
-                })
+                offsets.iter().zip(&ends.offsets[*channel as usize]).enumerate().all(
+                    |(at, (position, end))| {
+                        let exhausted = self.exhausted.get(at).copied().flatten();
+                        end.is_some_and(|end| *position >= end || exhausted.is_some_and(|at| at > ends.asked))
+                    },
+                )
             });
             if reached {
                 self.confirmed = (ends.asked, wall);
@@ -211,12 +220,15 @@ impl<'a> Reader<'a> {
                 tracing::info!(?channels, "a reader has caught up with Kafka");
             } else {
                 tracing::warn!(?channels, "a reader is behind, or cut off from Kafka");
-                if let Some(reason) = changed {
-                    return handler.interrupted(&SourceError::Unavailable(reason));
-                }
             }
         }
-        Flow::Continue
+        match changed {
+            Some(reason) if !self.told => {
+                self.told = true;
+                handler.interrupted(&SourceError::Unavailable(reason))
+            }
+            Some(_) | None => Flow::Continue,
+        }
     }
 
     /// Finds a place for each position that is no longer there, and tells the handler of the gap.
@@ -224,6 +236,7 @@ impl<'a> Reader<'a> {
     /// Retention passes a reader that was away for long: it goes on with the oldest record. A log that is shorter than
     /// it was has lost its end, or was made anew: there it goes on with what was recorded since it was last at the end.
     fn find_place(&mut self, handler: &mut dyn RecordHandler) -> Result<Flow, SourceError> {
+        self.live.set(false);
         let cluster = &self.shared.cluster;
         let oldest = cluster.all_offsets(&self.topics, At::Beginning)?;
         let ends = cluster.all_offsets(&self.topics, At::End)?;

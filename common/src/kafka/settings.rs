@@ -18,7 +18,9 @@ const GROUP: &str = "drogue";
 const SHARE_OF_PATIENCE: f64 = 0.9;
 
 /// What the promises rest on, and therefore cannot be set as a property; each with what to do instead.
-const RESERVED: [(&str, &str); 20] = [
+const RESERVED: [(&str, &str); 22] = [
+    ("queue.buffering.max.ms", "use its other name, linger.ms"),
+    ("message.max.bytes", "it follows from --max-payload"),
     ("bootstrap.servers", "use --kafka-bootstrap-servers"),
     ("metadata.broker.list", "use --kafka-bootstrap-servers"),
     ("message.timeout.ms", "it follows from --publish-timeout"),

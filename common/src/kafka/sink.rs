@@ -25,12 +25,15 @@ use crate::process::Clock;
 /// What Kafka adds to a record, at most: a batch of its own, and a length for each field.
 const OVERHEAD: usize = 512;
 
+/// How long the end waits for what nobody waits for any more: what was accepted is acknowledged already.
+const FLUSH: Duration = Duration::from_secs(2);
+
 /// Resolves once Kafka has acknowledged an event, or is known not to.
 pub(super) type Receipt = oneshot::Receiver<Result<(), PublishError>>;
 
-type Client = ThreadedProducer<Deliveries>;
+pub(super) type Client = ThreadedProducer<Deliveries>;
 
-/// Takes events. Dropping it waits until what was taken is acknowledged or given up.
+/// Takes events. Dropping it waits a moment for what was taken and is not acknowledged.
 pub(super) struct Sink {
     /// Replaced when it has failed for good.
     client: Mutex<Arc<Client>>,
@@ -72,7 +75,8 @@ impl Sink {
         renewed.send(record).map(|()| receipt).map_err(|(error, _)| self.refused(&error))
     }
 
-    fn client(&self) -> Arc<Client> {
+    /// Returns the producer of now.
+    pub(super) fn client(&self) -> Arc<Client> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -93,26 +97,26 @@ impl Sink {
     }
 
     fn refused(&self, error: &ClientError) -> PublishError {
-        refusal(error, self.settings.delivery_timeout())
+        refusal(error, self.settings.publish_timeout)
     }
 }
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        if let Err(error) = self.client().flush(self.settings.delivery_timeout()) {
-            tracing::error!(%error, "Kafka did not acknowledge what was published last");
+        if let Err(error) = self.client().flush(FLUSH.min(self.settings.delivery_timeout())) {
+            tracing::error!(%error, "Kafka did not acknowledge in time what was published last");
         }
     }
 }
 
 fn connect(settings: &KafkaSettings, clock: Clock) -> Result<Client, KafkaError> {
     let context = Context::new(settings.oauth_token_file.clone(), clock);
-    let deliveries = Deliveries { context, timeout: settings.delivery_timeout() };
+    let deliveries = Deliveries { context, timeout: settings.publish_timeout };
     settings.producer().create_with_context(deliveries).map_err(bad_property)
 }
 
 /// Tells publishers what became of their events, on the client's own thread.
-struct Deliveries {
+pub(super) struct Deliveries {
     context: Context,
     timeout: Duration,
 }

@@ -37,26 +37,31 @@ pub(super) fn prepare(settings: &KafkaSettings, clock: Clock) -> Result<Cluster,
     let has_admin = settings.oauth_token_file.is_none();
     let maker = has_admin.then(|| Maker::new(settings, clock.clone(), first.brokers())).transpose()?;
     let names = Channel::ALL.map(name);
-    let mut existing = Vec::new();
+    let mut made = Vec::new();
     for name in &names {
         let metadata = lookup.metadata(name, PATIENCE).map_err(|error| unreachable(lookup.reason(error)))?;
-        match found(&metadata, name) {
-            Some(topic) => existing.push((name.as_str(), replicas(topic))),
-            None => maker.as_ref().ok_or_else(|| without_admin(name))?.make(name)?,
+        if found(&metadata, name).is_none() {
+            made.push(maker.as_ref().ok_or_else(|| without_admin(name))?.make(name)?);
+        } else {
+            made.push(false);
         }
     }
+    let (mut topics, mut replicas) = (Vec::new(), Vec::new());
+    for (channel, name) in Channel::ALL.into_iter().zip(names) {
+        let shape = wait_for_leaders(&lookup, &name, &clock);
+        let shape = shape.ok_or_else(|| unreachable(format!("partitions of {name} have no leader")))?;
+        replicas.push(shape.replicas);
+        topics.push(Topic { channel, name, partitions: shape.partitions });
+    }
     match &maker {
-        Some(maker) => maker.judge(&existing)?,
+        Some(maker) => {
+            let names = topics.iter().map(|topic| topic.name.as_str()).zip(replicas).zip(made);
+            let others: Vec<_> = names.filter(|(_, made)| !made).map(|(topic, _)| topic).collect();
+            maker.judge(&others)?;
+        }
         None => {
             tracing::warn!("with OAUTHBEARER the settings of topics cannot be read, so they are not checked")
         }
-    }
-    let mut topics = Vec::new();
-    for (channel, name) in Channel::ALL.into_iter().zip(names) {
-        let partitions = wait_for_leaders(&lookup, &name, &clock);
-        let partitions =
-            partitions.ok_or_else(|| unreachable(format!("partitions of {name} have no leader")))?;
-        topics.push(Topic { channel, name, partitions: i32::try_from(partitions).unwrap_or(i32::MAX) });
     }
     let fingerprint = murmur2::murmur64a(format!("{id}/{}", settings.topic_prefix).as_bytes(), 0);
     Ok(Cluster { lookup, servers, topics, fingerprint, clock })
@@ -74,20 +79,23 @@ fn found<'a>(metadata: &'a Metadata, name: &str) -> Option<&'a MetadataTopic> {
     metadata.topics().iter().find(is_there)
 }
 
-/// Returns how many brokers have each record, at least.
-fn replicas(topic: &MetadataTopic) -> i32 {
-    let fewest = topic.partitions().iter().map(|each| each.replicas().len()).min();
-    fewest.and_then(|count| i32::try_from(count).ok()).unwrap_or(0)
+/// How a topic is laid out.
+struct Shape {
+    partitions: i32,
+    /// How many brokers have each record, at least.
+    replicas: i32,
 }
 
-/// Waits until each partition of a topic has a leader, and returns how many there are.
-fn wait_for_leaders(lookup: &Lookup, name: &str, clock: &Clock) -> Option<usize> {
+/// Waits until each partition of a topic has a leader.
+fn wait_for_leaders(lookup: &Lookup, name: &str, clock: &Clock) -> Option<Shape> {
     let deadline: Instant = clock.instant() + PATIENCE;
     while clock.instant() < deadline {
         let metadata = lookup.metadata(name, PATIENCE).ok();
         let topic = metadata.as_ref().and_then(|metadata| found(metadata, name));
         if let Some(topic) = topic.filter(|topic| topic.partitions().iter().all(|each| each.leader() >= 0)) {
-            return Some(topic.partitions().len());
+            let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+            let fewest = topic.partitions().iter().map(|each| each.replicas().len()).min().unwrap_or(0);
+            return Some(Shape { partitions: count(topic.partitions().len()), replicas: count(fewest) });
         }
         thread::sleep(RETRY);
     }
@@ -120,10 +128,10 @@ impl<'a> Maker<'a> {
         Ok(Self { admin, settings: &settings.topics, max_event: settings.max_event, brokers, broker, clock })
     }
 
-    /// Makes a topic. That another replica was faster is no failure.
+    /// Makes a topic. Returns false if another replica was faster.
     ///
     /// Where nobody said how many replicas there are to be, brokers that are yet to start are waited for.
-    fn make(&self, name: &str) -> Result<(), KafkaError> {
+    fn make(&self, name: &str) -> Result<bool, KafkaError> {
         let asked = self.settings.replication_factor;
         let replicas = asked.unwrap_or_else(|| self.usual_replicas());
         let deadline = self.clock.instant() + PATIENCE;
@@ -145,7 +153,7 @@ impl<'a> Maker<'a> {
         }
     }
 
-    fn try_to_make(&self, name: &str, replicas: i32) -> Result<(), RDKafkaErrorCode> {
+    fn try_to_make(&self, name: &str, replicas: i32) -> Result<bool, RDKafkaErrorCode> {
         let in_sync = self.settings.min_insync_replicas.unwrap_or((replicas - 1).max(1)).to_string();
         let retention = self.settings.retention.as_millis().to_string();
         let max_event = self.max_event.to_string();
@@ -161,9 +169,9 @@ impl<'a> Maker<'a> {
             Some(Ok(_)) => {
                 let partitions = self.settings.partitions;
                 tracing::info!(topic = name, partitions, replicas, in_sync, "made a topic");
-                Ok(())
+                Ok(true)
             }
-            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(false),
             Some(Err((_, code))) => Err(code),
             None => Err(RDKafkaErrorCode::Fail),
         }

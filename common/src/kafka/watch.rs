@@ -1,10 +1,11 @@
 //! Asks once a second where the partitions end. Whoever reads knows by that whether it is behind, or cut off.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use metrics::{Gauge, gauge};
+use rdkafka::metadata::MetadataTopic;
 
 use super::cluster::{At, Cluster, Topic};
 use super::error::KafkaError;
@@ -15,8 +16,6 @@ use crate::process::{Clock, Shutdown};
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long it may take to answer. Shorter than [`super::reader`] believes an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How often it is asked how many partitions there are, in rounds.
-const RECOUNT: u32 = 5;
 
 /// Where the partitions of all channels ended when it was asked.
 #[derive(Debug)]
@@ -25,8 +24,6 @@ pub(super) struct Ends {
     pub(super) asked: Instant,
     /// In the order of [`Channel::ALL`]; `None` where a leader did not answer.
     pub(super) offsets: Vec<Vec<Option<i64>>>,
-    /// Why a channel is no longer what it was when it was opened.
-    pub(super) changed: Vec<Option<String>>,
 }
 
 impl Ends {
@@ -38,9 +35,16 @@ impl Ends {
 
 /// The latest answer of the cluster. Dropping it ends the thread that asks.
 pub(super) struct Watch {
-    ends: Arc<Mutex<Arc<Ends>>>,
+    seen: Arc<Seen>,
     shutdown: Shutdown,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread that asks has found out.
+struct Seen {
+    ends: Mutex<Arc<Ends>>,
+    /// Why a channel is no longer what it was when it was opened, in the order of [`Channel::ALL`].
+    changed: Mutex<[Option<String>; Channel::ALL.len()]>,
 }
 
 impl Watch {
@@ -49,36 +53,46 @@ impl Watch {
         let asked = clock.instant();
         let offsets = cluster.all_offsets(&cluster.topics, At::End)?;
         let offsets = offsets.into_iter().map(|ends| ends.into_iter().map(Some).collect()).collect();
-        let ends = Ends { asked, offsets, changed: vec![None; Channel::ALL.len()] };
-        let ends = Arc::new(Mutex::new(Arc::new(ends)));
+        let seen = Seen { ends: Mutex::new(Arc::new(Ends { asked, offsets })), changed: Mutex::default() };
+        let seen = Arc::new(seen);
         let shutdown = Shutdown::new();
-        let mut asker = Asker {
-            cluster,
-            clock,
-            round: 0,
-            is_reachable: true,
-            reachable: gauge!("drogue_kafka_reachable"),
-        };
+        let mut asker =
+            Asker { cluster, clock, is_reachable: true, reachable: gauge!("drogue_kafka_reachable") };
         asker.reachable.set(1.0);
         let task = {
-            let (ends, shutdown) = (ends.clone(), shutdown.clone());
+            let (seen, shutdown) = (seen.clone(), shutdown.clone());
             move || {
-                while !shutdown.is_cancelled() {
+                // One topic is counted anew in each round, once the ends are known: that may take its time.
+                for topic in (0..Channel::ALL.len()).cycle() {
                     thread::park_timeout(INTERVAL);
-                    let latest = ends.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                    let next = Arc::new(asker.ask(&latest));
-                    *ends.lock().unwrap_or_else(PoisonError::into_inner) = next;
+                    if shutdown.is_cancelled() {
+                        return;
+                    }
+                    let ends = asker.ask();
+                    let is_whole = ends.are_whole();
+                    *lock(&seen.ends) = Arc::new(ends);
+                    if is_whole && !shutdown.is_cancelled() {
+                        // Not held while the brokers are asked.
+                        let known = lock(&seen.changed)[topic].clone();
+                        let changed = known.or_else(|| asker.recount(topic));
+                        lock(&seen.changed)[topic] = changed;
+                    }
                 }
             }
         };
         let thread = thread::Builder::new().name("kafka-watch".into()).spawn(task);
         let thread = Some(thread.map_err(|error| KafkaError::Thread(error.to_string()))?);
-        Ok(Self { ends, shutdown, thread })
+        Ok(Self { seen, shutdown, thread })
     }
 
     /// Returns the latest answer.
     pub(super) fn ends(&self) -> Arc<Ends> {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.seen.ends).clone()
+    }
+
+    /// Says why a channel is no longer what it was when it was opened, if that is so.
+    pub(super) fn changed(&self, channel: Channel) -> Option<String> {
+        lock(&self.seen.changed)[channel as usize].clone()
     }
 
     /// Tells whether every partition has answered within `age`.
@@ -99,28 +113,26 @@ impl Drop for Watch {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it is held.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Asker {
     cluster: Arc<Cluster>,
     clock: Clock,
-    round: u32,
     is_reachable: bool,
     reachable: Gauge,
 }
 
 impl Asker {
-    fn ask(&mut self, latest: &Ends) -> Ends {
+    fn ask(&mut self) -> Ends {
         let asked = self.clock.instant();
         let answer = self.cluster.offsets(&self.cluster.topics, At::End, PATIENCE);
         let unknown = |topic: &Topic| vec![None; usize::try_from(topic.partitions).unwrap_or(0)];
         let error = answer.as_ref().err().cloned();
         let offsets = answer.unwrap_or_else(|_| self.cluster.topics.iter().map(unknown).collect());
-        self.round = self.round.wrapping_add(1);
-        let changed = if self.round.is_multiple_of(RECOUNT) {
-            self.recount(&latest.changed)
-        } else {
-            latest.changed.clone()
-        };
-        let ends = Ends { asked, offsets, changed };
+        let ends = Ends { asked, offsets };
         self.tell(ends.are_whole(), error);
         ends
     }
@@ -140,27 +152,21 @@ impl Asker {
         self.reachable.set(f64::from(u8::from(is_reachable)));
     }
 
-    /// Compares how many partitions there are with how many there were. A topic that does not answer is left as it is.
-    fn recount(&self, latest: &[Option<String>]) -> Vec<Option<String>> {
-        let recounted = self.cluster.topics.iter().zip(latest).map(|(topic, latest)| {
-            let Ok(metadata) = self.cluster.lookup.metadata(&topic.name, PATIENCE) else {
-                return latest.clone();
-            };
-            let found =
-                metadata.topics().iter().find(|found| found.name() == topic.name && found.error().is_none());
-            let Some(count) = found.map(|found| found.partitions().len()) else { return latest.clone() };
-            if i32::try_from(count) == Ok(topic.partitions) {
-                return None;
-            }
-            let reason = format!(
-                "the topic {} has {count} partitions and had {} when this process started; restart it",
-                topic.name, topic.partitions
-            );
-            if latest.is_none() {
-                tracing::error!("{reason}");
-            }
-            Some(reason)
-        });
-        recounted.collect()
+    /// Compares how many partitions a topic has with how many it had, and says if that is not the same. If the topic does
+    /// not answer, nothing is said.
+    fn recount(&self, topic: usize) -> Option<String> {
+        let topic = &self.cluster.topics[topic];
+        let metadata = self.cluster.lookup.metadata(&topic.name, PATIENCE).ok()?;
+        let is_it = |found: &&MetadataTopic| found.name() == topic.name && found.error().is_none();
+        let count = metadata.topics().iter().find(is_it).map(|found| found.partitions().len())?;
+        if i32::try_from(count) == Ok(topic.partitions) {
+            return None;
+        }
+        let reason = format!(
+            "the topic {} has {count} partitions and had {} when this process started; restart it",
+            topic.name, topic.partitions
+        );
+        tracing::error!("{reason}");
+        Some(reason)
     }
 }

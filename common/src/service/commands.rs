@@ -39,6 +39,14 @@ impl RecordHandler for CommandHandler {
 
     fn interrupted(&mut self, error: &SourceError) -> Flow {
         tracing::error!(%error, "the command subscription was interrupted, commands may have been missed");
+        if *error == SourceError::Gone {
+            // Records of connections may have been missed as well: whoever connects anew has a new one.
+            for mut table in self.shared.sessions.each() {
+                let wakers = table.interrupt();
+                drop(table);
+                wakers.into_iter().for_each(Waker::wake);
+            }
+        }
         Flow::Continue
     }
 }
@@ -66,10 +74,16 @@ impl CommandHandler {
         let key = event.device.as_str().as_bytes();
         if connected.incarnation == self.shared.incarnation {
             self.shared.connections.of(key).recorded(&event.device, connected.connection);
-            self.shared.sessions.of(key).recorded(&event.device, connected.session);
+            self.shared.sessions.of(key).recorded(&event.device, connected.session, connected.connection);
         } else if let Some(client) = &connected.client {
-            let wakers = self.shared.sessions.of(key).taken_over_elsewhere(&event.device, client);
-            wakers.into_iter().for_each(Waker::wake);
+            let ended = self.shared.sessions.of(key).taken_over_elsewhere(&event.device, client);
+            let now = self.shared.clock.now();
+            for (connection, waker) in ended {
+                // Before the next record is looked at, which is for the other replica.
+                let effects = self.shared.connections.of(key).disconnect(&event.device, connection, now);
+                self.shared.carry_out(effects);
+                waker.into_iter().for_each(Waker::wake);
+            }
         }
     }
 }

@@ -41,7 +41,7 @@ impl ServiceError {
             Self::LoginTimedOut(_) => ErrorKind::Unavailable,
             Self::TooManyConnections(_) => ErrorKind::Overloaded,
             Self::Ended(End::Revoked | End::TakenOver) => ErrorKind::Unauthenticated,
-            Self::Ended(End::Shutdown) => ErrorKind::Unavailable,
+            Self::Ended(End::Shutdown | End::Interrupted) => ErrorKind::Unavailable,
         }
     }
 }
@@ -51,5 +51,6 @@ fn why_ended(end: End) -> &'static str {
         End::TakenOver => "the device connected again with the same client id",
         End::Revoked => "the device was changed or deleted, log in again",
         End::Shutdown => "the server shuts down, try again later",
+        End::Interrupted => "commands may have been missed, connect again",
     }
 }

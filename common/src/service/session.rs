@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use super::connection::{Connection, Delivery};
 use super::devices::{Protocol, Shared};
@@ -64,8 +65,17 @@ impl Session {
         telemetry: Telemetry,
         ttd: Option<Ttd>,
     ) -> impl Future<Output = Result<(), ServiceError>> + Send + use<> {
+        self.publish_within(telemetry, ttd, self.shared.limits.publish_timeout)
+    }
+
+    fn publish_within(
+        &self,
+        telemetry: Telemetry,
+        ttd: Option<Ttd>,
+        limit: Duration,
+    ) -> impl Future<Output = Result<(), ServiceError>> + Send + use<> {
         let counting = Counting::new(self.protocol);
-        let offered = self.offer(telemetry, ttd);
+        let offered = self.offer_within(telemetry, ttd, limit);
         async move {
             let result = offered.await;
             counting.finish(result.as_ref().map(drop).map_err(ServiceError::kind).into());
@@ -80,8 +90,16 @@ impl Session {
         telemetry: Telemetry,
         ttd: Option<Ttd>,
     ) -> impl Future<Output = Result<(), ServiceError>> + Send + use<> {
+        self.offer_within(telemetry, ttd, self.shared.limits.publish_timeout)
+    }
+
+    fn offer_within(
+        &self,
+        telemetry: Telemetry,
+        ttd: Option<Ttd>,
+        limit: Duration,
+    ) -> impl Future<Output = Result<(), ServiceError>> + Send + use<> {
         let event = self.event_of(telemetry, ttd);
-        let limit = self.shared.limits.publish_timeout;
         let taken = event.map(|event| publish(&*self.shared.sink, Channel::Telemetry, event, limit));
         async move { Ok(taken?.await?) }
     }
@@ -98,11 +116,15 @@ impl Session {
     /// # Errors
     /// Fails if the telemetry is not known to be persisted; a command that came meanwhile is then not delivered here.
     pub async fn exchange(&self, telemetry: Telemetry, ttd: Ttd) -> Result<Option<Delivery>, ServiceError> {
-        let deadline = self.shared.clock.instant() + ttd.duration();
+        let start = self.shared.clock.instant();
+        let deadline = start + ttd.duration();
         let terms = Terms { capacity: Capacity::One, deadline: Some(deadline) };
         let refused = |error: &ServiceError| self.count(TelemetryOutcome::Failed(error.kind()));
         let connection = self.connect(terms).await.inspect_err(refused)?;
-        self.publish(telemetry, Some(ttd)).await?;
+        // The record of the connection and the telemetry share the device's patience.
+        let elapsed = self.shared.clock.instant().saturating_duration_since(start);
+        let limit = self.shared.limits.publish_timeout.saturating_sub(elapsed);
+        self.publish_within(telemetry, Some(ttd), limit).await?;
         tokio::select! {
             biased;
             delivery = connection.receive_until(deadline) => Ok(delivery),

@@ -39,7 +39,7 @@ pub struct KafkaOptions {
         value_delimiter = '\n',
         hide_env_values = true
     )]
-    pub kafka_property: Vec<Property>,
+    pub kafka_property: Vec<String>,
 
     /// How a missing topic is made.
     #[command(flatten)]
@@ -143,7 +143,12 @@ impl KafkaOptions {
     pub(super) fn settings(&self, limits: &LimitOptions) -> Result<Option<KafkaSettings>, BadConfiguration> {
         let Some(servers) = &self.kafka_bootstrap_servers else { return Ok(None) };
         let mut properties = self.security.properties()?;
-        properties.extend(self.kafka_property.iter().cloned());
+        for text in self.kafka_property.iter().filter(|text| !text.is_empty()) {
+            // Parsed here and not by clap, whose errors repeat what was given: it may be a secret.
+            let parsed =
+                text.parse().map_err(|form| BadConfiguration(format!("{form} (option --kafka-property)")));
+            properties.push(parsed?);
+        }
         let settings = KafkaSettings {
             properties,
             oauth_token_file: self.security.kafka_sasl_oauthbearer_token_endpoint_url.clone(),
@@ -265,5 +270,9 @@ mod tests {
             let error = settings(&[given, &[option, value]].concat()).unwrap_err();
             assert!(error.contains(option), "{error}");
         }
+        let servers = ["--kafka-bootstrap-servers", "a:1"];
+        let error =
+            settings(&[&servers[..], &["--kafka-property", "sasl.password:hunter2"]].concat()).unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
     }
 }

@@ -1,5 +1,6 @@
 //! Rows 14, 21, 23 and 26: several replicas that hold the same device, one after the other.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use tests::cloud::Gate;
@@ -12,6 +13,7 @@ use tests::secrets::payload;
 use tests::tenant::{Device, Tenant};
 use tests::wait::{eventually, within};
 use tests::waiting::LONG;
+use tokio_util::sync::CancellationToken;
 
 const TAKEN_OVER: u8 = 0x8e;
 const NOT_AUTHORIZED: u8 = 0x87;
@@ -48,6 +50,55 @@ async fn row_14_the_same_client_id_on_another_replica_takes_the_session_over() {
             old = new;
         }
     }
+}
+
+/// Commands that are sent while a device moves to and fro: none comes twice, on the old or the new connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_14_a_device_that_moves_under_load_gets_no_command_twice() {
+    const MOVES: usize = 40;
+    let Some(fleet) = shared("row 14 under load") else { return };
+    let tenant = fleet.cloud().tenant().await;
+    let device = tenant.device().await;
+    let stop = CancellationToken::new();
+    let senders: Vec<_> = (0..3)
+        .map(|_| {
+            let (tenant, device, stop) = (tenant.clone(), device.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut sent = 0;
+                while !stop.is_cancelled() {
+                    tenant.command(&device, "moving", &payload()).await;
+                    sent += 1;
+                }
+                sent
+            })
+        })
+        .collect();
+    let mut connections = tokio::task::JoinSet::new();
+    for round in 0..MOVES {
+        let mut client = subscribed(fleet.cloud().gates()[round % 2], Version::V5, &device).await;
+        connections.spawn(async move {
+            let mut ids = Vec::new();
+            while let Some(message) = client.message().await {
+                ids.extend(message.properties.user("command-id").map(str::to_owned));
+            }
+            ids
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    stop.cancel();
+    let mut sent = 0;
+    for sender in senders {
+        sent += sender.await.unwrap();
+    }
+    tenant.api.delete(&tenant.path(&device)).await.expect_status(204);
+    let mut received = Vec::new();
+    while let Some(ids) = connections.join_next().await {
+        received.extend(ids.unwrap());
+    }
+    let different: HashSet<_> = received.iter().collect();
+    eprintln!("{MOVES} moves: {sent} commands sent, {} received", received.len());
+    assert_eq!(different.len(), received.len(), "a command came twice");
+    assert!(received.len() > MOVES, "{} of {sent} commands came", received.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]

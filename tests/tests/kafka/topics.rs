@@ -140,9 +140,9 @@ async fn more_partitions_make_replicas_unready_and_they_say_why() {
     let Some(servers) = given("partitions") else { return };
     let mut fleet = Fleet::start(Topics::new(servers), ONE_HTTP, &["--kafka-partitions=2"]).await;
     let topic = fleet.topics().of(Channel::Commands);
-    let grown =
-        admin(fleet.topics()).create_partitions([&NewPartitions::new(&topic, 3)], &AdminOptions::new());
-    assert!(grown.await.unwrap().iter().all(Result::is_ok));
+    let more = NewPartitions::new(&topic, 3);
+    let grown = admin(fleet.topics()).create_partitions([&more], &AdminOptions::new()).await.unwrap();
+    assert!(grown.iter().all(Result::is_ok), "{grown:?}");
     let part = &fleet.of(Kind::Http)[0];
     tests::wait::eventually("it is unready", || async { (!part.is_ready().await).then_some(()) }).await;
     let told = format!("the topic {topic} has 3 partitions and had 2");
