@@ -118,7 +118,7 @@ async fn a_producer_that_has_failed_for_good_is_replaced() {
     let kafka = open(&mock).await;
     assert_eq!(publish(&kafka, "a").await, Ok(()));
     // An idempotent producer whose sequence the broker does not accept cannot go on.
-    mock.request_errors(RDKafkaApiKey::Produce, &[Code::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER; 3]);
+    mock.request_errors(RDKafkaApiKey::Produce, &[Code::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER]);
     let failed = kafka.sink.client();
     assert!(publish(&kafka, "b").await.is_err());
     let (_subscription, told) = follow(&kafka).await;
