@@ -87,8 +87,8 @@ impl Replica {
             tracing::info!(address = %tls, "TLS is off: there is no certificate (options --tls-cert and --tls-key)");
         }
         let metrics = install_metrics()?;
-        let listeners = Listeners::bind(plain, tls, certificate.as_ref())?;
-        let admin = options.admin_listen.bind()?;
+        let listeners = Listeners::bind((plain, "--listen"), (tls, "--tls-listen"), certificate.as_ref())?;
+        let admin = options.admin_listen.bind("--admin-listen")?;
         let clock = Clock::system();
         let channels = open_channels(&options.channel, &options.limits, clock.clone()).await?;
         let without_operator = admin_token.is_none();
