@@ -94,9 +94,9 @@ impl Replica {
         let without_operator = admin_token.is_none();
         let registry = open_registry(&options.registry, admin_token, clock.clone()).await?;
         if without_operator && registry.applications().await?.is_empty() {
-            tracing::warn!(
-                "there is no application yet, and this process cannot make one: give a command-endpoint an operator's \
-                 token (option --admin-token-file or variable DROGUE_ADMIN_TOKEN)"
+            tracing::info!(
+                "there is no application yet; a command-endpoint that has the operator's token can make one (drogue app \
+                 create NAME)"
             );
         }
         let (plain, tls) = listeners.addresses();
