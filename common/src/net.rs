@@ -27,14 +27,14 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// Binds the address.
+    /// Binds the address that `option` gave.
     ///
     /// # Errors
-    /// Names the address that is not to be had.
-    pub fn bind(self) -> Result<Option<TcpListener>, NetError> {
+    /// Names the address that is not to be had, and the option.
+    pub fn bind(self, option: &'static str) -> Result<Option<TcpListener>, NetError> {
         match self {
             Self::At(address) => {
-                listener(address).map(Some).map_err(|source| NetError::Bind { address, source })
+                listener(address).map(Some).map_err(|source| NetError::Bind { address, source, option })
             }
             Self::Off => Ok(None),
         }
@@ -84,18 +84,19 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds the sockets of one server. Without a certificate there is none for TLS.
+    /// Binds the sockets of one server, each where the option of that name says. Without a certificate there is none
+    /// for TLS.
     ///
     /// # Errors
-    /// Names the address that is not to be had.
+    /// Names the address that is not to be had, and the option.
     pub fn bind(
-        plain: Listen,
-        tls: Listen,
+        (plain, plain_option): (Listen, &'static str),
+        (tls, tls_option): (Listen, &'static str),
         certificate: Option<&Arc<ServerConfig>>,
     ) -> Result<Self, NetError> {
-        let plain = plain.bind()?;
+        let plain = plain.bind(plain_option)?;
         let tls = match certificate {
-            Some(certificate) => tls.bind()?.map(|listener| (listener, certificate.clone())),
+            Some(certificate) => tls.bind(tls_option)?.map(|listener| (listener, certificate.clone())),
             None => None,
         };
         Ok(Self { plain, tls })
@@ -118,12 +119,14 @@ impl Listeners {
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
     /// The address is not to be had.
-    #[error("cannot listen on {address}: {source}; choose another address or 'off'")]
+    #[error("cannot listen on {address}: {source}; choose another address or 'off' (option {option})")]
     Bind {
         /// The address.
         address: SocketAddr,
         /// Why.
         source: io::Error,
+        /// The option that gave the address.
+        option: &'static str,
     },
     /// A PEM file cannot be read or has nothing of the kind.
     #[error("cannot read {what} from {path}: {reason}")]
@@ -179,7 +182,7 @@ mod tests {
     #[test]
     fn a_fleet_may_connect_before_anybody_is_accepted() {
         let listen: Listen = "127.0.0.1:0".parse().unwrap();
-        let listener = listen.bind().unwrap().unwrap();
+        let listener = listen.bind("--listen").unwrap().unwrap();
         let address = listener.local_addr().unwrap();
         // With a shorter queue, the kernel drops the connection's first packet and its sender waits.
         let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(900));
@@ -190,11 +193,11 @@ mod tests {
     #[test]
     fn without_a_certificate_only_plain_is_bound() {
         let free = Listen::At("127.0.0.1:0".parse().unwrap());
-        let bound = Listeners::bind(free, free, None).unwrap();
+        let bound = Listeners::bind((free, "--listen"), (free, "--tls-listen"), None).unwrap();
         assert!(matches!(bound.addresses(), (Some(address), None) if address.port() != 0));
         let taken = Listen::At(bound.addresses().0.unwrap());
-        let error = Listeners::bind(taken, Listen::Off, None).unwrap_err().to_string();
-        assert!(error.contains(&taken.to_string()), "{error}");
+        let error = taken.bind("--listen").unwrap_err().to_string();
+        assert!(error.contains(&taken.to_string()) && error.ends_with("(option --listen)"), "{error}");
     }
 
     #[test]

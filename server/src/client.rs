@@ -31,7 +31,8 @@ use crate::data_dir::DataDir;
 use crate::first_start::ADMIN_TOKEN;
 use crate::output;
 
-const DEFAULT_API: &str = "http://127.0.0.1:8081";
+/// Where servers listen for applications by default.
+pub const DEFAULT_API: &str = "http://127.0.0.1:8081";
 
 /// How long the server may take to let itself be connected to.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

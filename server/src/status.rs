@@ -1,6 +1,7 @@
 //! `drogue status`: what is up, and how to send a first command.
 //!
-//! Of the server of the data directory everything is known; of one that is named by `--api`, its application interface.
+//! Of the server of the data directory everything is known; of one that is named by `--api`, or only by a token, its
+//! application interface.
 
 mod elsewhere;
 mod here;
@@ -13,7 +14,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::addresses::Addresses;
-use crate::client::ApiOptions;
+use crate::client::{ApiOptions, DEFAULT_API};
 use crate::data_dir::DataDir;
 use crate::output;
 use crate::quickstart::quote;
@@ -73,6 +74,8 @@ impl Status {
             (None, Some(addresses)) => self.here(&data, &addresses).await,
             (Some(api), Some(addresses)) if addresses.has_api(api) => self.here(&data, &addresses).await,
             (Some(api), _) => self.elsewhere(api).await,
+            // Who has a token means a server, if not one of this directory.
+            (None, None) if self.api.token.is_some() => self.elsewhere(DEFAULT_API).await,
             (None, None) => bail!(
                 "no server was started with the data directory {}; start one with {}, or name one elsewhere with --api",
                 data.path().display(),

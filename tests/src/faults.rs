@@ -113,7 +113,7 @@ pub fn impatient() -> Limits {
 
 fn listener() -> (Listeners, SocketAddr) {
     let any = Listen::At(([127, 0, 0, 1], 0).into());
-    let plain: Option<TcpListener> = any.bind().expect("a free port");
+    let plain: Option<TcpListener> = any.bind("--listen").expect("a free port");
     let address = plain.as_ref().and_then(|listener| listener.local_addr().ok());
     (Listeners { plain, tls: None }, address.expect("a bound listener has an address"))
 }

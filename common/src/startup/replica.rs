@@ -87,16 +87,16 @@ impl Replica {
             tracing::info!(address = %tls, "TLS is off: there is no certificate (options --tls-cert and --tls-key)");
         }
         let metrics = install_metrics()?;
-        let listeners = Listeners::bind(plain, tls, certificate.as_ref())?;
-        let admin = options.admin_listen.bind()?;
+        let listeners = Listeners::bind((plain, "--listen"), (tls, "--tls-listen"), certificate.as_ref())?;
+        let admin = options.admin_listen.bind("--admin-listen")?;
         let clock = Clock::system();
         let channels = open_channels(&options.channel, &options.limits, clock.clone()).await?;
         let without_operator = admin_token.is_none();
         let registry = open_registry(&options.registry, admin_token, clock.clone()).await?;
         if without_operator && registry.applications().await?.is_empty() {
-            tracing::warn!(
-                "there is no application yet, and this process cannot make one: give a command-endpoint an operator's \
-                 token (option --admin-token-file or variable DROGUE_ADMIN_TOKEN)"
+            tracing::info!(
+                "there is no application yet; a command-endpoint that has the operator's token can make one (drogue app \
+                 create NAME)"
             );
         }
         let (plain, tls) = listeners.addresses();

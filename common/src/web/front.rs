@@ -21,6 +21,7 @@ use super::problem::Problem;
 use super::server::WebConfig;
 use super::stream::{Stream, StreamLimits};
 use crate::error::ErrorKind;
+use crate::process::Shutdown;
 
 /// Makes the services of a worker, for plain and for TLS connections.
 #[derive(Clone)]
@@ -29,6 +30,8 @@ pub(super) struct Front<R> {
     pub(super) routes: R,
     /// Tells connections that the server shuts down.
     pub(super) drain: GracefulShutdownSignal,
+    /// Is cancelled when handlers are waited for no longer.
+    pub(super) give_up: Shutdown,
     /// Counts connections.
     pub(super) open: Gauge,
 }
@@ -90,12 +93,14 @@ impl<R: Fn(&mut ServiceConfig) + Clone + Send + 'static> Front<R> {
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        // One for each worker, so that workers do not contend for its lock.
+        let give_up = self.give_up.child_token();
         let app = App::new()
             .app_data(web::PathConfig::default().error_handler(|error, _| invalid(&error)))
             .app_data(web::QueryConfig::default().error_handler(|error, _| invalid(&error)))
             .app_data(web::JsonConfig::default().error_handler(|error, _| invalid(&error)))
             .configure(&self.routes)
-            .wrap(from_fn(guard))
+            .wrap(from_fn(move |request, next| guard(request, next, give_up.clone())))
             .into_factory()
             .map_err(|error: Error| error.error_response());
         let drain = self.drain.clone();

@@ -14,16 +14,22 @@ use actix_web::{Error, HttpRequest, ResponseError};
 use super::problem::Problem;
 use super::stream::{Activity, Serving};
 use crate::error::ErrorKind;
+use crate::process::Shutdown;
+
+/// What is answered in a handler's place at the end of a shutdown.
+const SHUTS_DOWN: &str = "the server shuts down, try again later";
 
 /// Tells whether the client of a request is known to be gone.
 pub fn is_gone(request: &HttpRequest) -> bool {
     request.conn_data::<Activity>().is_some_and(Activity::is_closed)
 }
 
-/// Refuses what the protocol layer lets through, and gives every failure the form of a problem.
+/// Refuses what the protocol layer lets through, gives every failure the form of a problem, and answers for a handler
+/// that still waits when `give_up` is cancelled.
 pub(super) async fn guard(
     request: ServiceRequest,
     next: Next<BoxBody>,
+    give_up: Shutdown,
 ) -> Result<ServiceResponse<Guarded>, Error> {
     let activity = request.conn_data::<Activity>().cloned();
     let serving = activity.as_ref().map(Activity::serve);
@@ -33,7 +39,16 @@ pub(super) async fn guard(
             Problem::new(ErrorKind::Invalid, "this server does not upgrade to another protocol").close();
         request.into_response(refused.error_response())
     } else {
-        next.call(request).await?
+        match give_up.run_until_cancelled(next.call(request)).await {
+            Some(response) => response?,
+            None => {
+                if let Some(activity) = activity {
+                    activity.end();
+                }
+                // The request went with its handler. What is left of its body is not read.
+                return Err(Problem::new(ErrorKind::Unavailable, SHUTS_DOWN).close().into());
+            }
+        }
     };
     let response = if is_bare_error(&response) { explain(response) } else { response };
     if let Some(activity) =

@@ -64,6 +64,8 @@ pub enum WebError {
 
 /// Serves `routes` until `shutdown`, then stops accepting, lets requests end for at most `grace`, and returns.
 ///
+/// A handler that still waits after three quarters of `grace` is dropped, and its request answered 503 in the rest.
+///
 /// `routes` is called once for each worker and listener. Errors that routing and extractors find are problems.
 ///
 /// # Errors
@@ -84,14 +86,21 @@ where
         return Ok(());
     }
     let failed = |source| WebError::Io { name, source };
-    let mut server = build(name, config, listeners, routes, grace).map_err(failed)?;
+    let give_up = Shutdown::new();
+    let mut server = build(name, config, listeners, routes, grace, &give_up).map_err(failed)?;
     let handle = server.handle();
     tokio::select! {
         result = &mut server => return result.map_err(failed),
         () = shutdown.cancelled() => {}
     }
     let drain = async { tokio::join!(handle.stop(true), &mut server).1 };
-    match tokio::time::timeout(grace, drain).await {
+    tokio::pin!(drain);
+    let quarter = grace / 4;
+    if let Ok(result) = tokio::time::timeout(quarter * 3, &mut drain).await {
+        return result.map_err(failed);
+    }
+    give_up.cancel();
+    match tokio::time::timeout(quarter, drain).await {
         Ok(result) => result.map_err(failed),
         // Dropping the server ends what is left of its connections.
         Err(_) => {
@@ -107,6 +116,7 @@ fn build<R>(
     listeners: Listeners,
     routes: R,
     grace: Duration,
+    give_up: &Shutdown,
 ) -> io::Result<Server>
 where
     R: Fn(&mut ServiceConfig) + Clone + Send + 'static,
@@ -119,7 +129,8 @@ where
         .shutdown_timeout(grace.as_secs() + 1)
         .disable_signals();
     let drain = builder.graceful_shutdown_signal();
-    let front = Front { config, routes, drain, open: gauge!("drogue_open_connections", "server" => name) };
+    let open = gauge!("drogue_open_connections", "server" => name);
+    let front = Front { config, routes, drain, give_up: give_up.clone(), open };
     if let Some(listener) = listeners.plain {
         let front = front.clone();
         builder = builder.listen(name, listener, move || front.plain())?;

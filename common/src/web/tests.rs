@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use actix_web::web::{self, Bytes, Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
+use futures_util::{StreamExt, stream};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -24,15 +25,21 @@ use crate::testing::{HttpClient, eventually, tls};
 
 /// The time limit that a test means to reach.
 const SHORT: Duration = Duration::from_millis(200);
+/// A request that waits until it is let go.
+const WAIT: &str = "POST /wait HTTP/1.1\r\nhost: x\r\n\r\n";
 /// The most bytes of a body.
 const LIMIT: usize = 1_000;
 
-/// A server with two routes: `/echo` answers the body, `/wait` answers when it is let go.
+/// A server with three routes: `/echo` answers the body, `/wait` answers when it is let go, `/stream` never ends.
 struct TestServer {
     address: SocketAddr,
     waiting: Arc<Waiting>,
     shutdown: Shutdown,
     task: JoinHandle<Result<(), WebError>>,
+}
+
+fn plain(listener: TcpListener) -> Listeners {
+    Listeners { plain: Some(listener), tls: None }
 }
 
 struct Waiting {
@@ -42,7 +49,7 @@ struct Waiting {
 
 impl TestServer {
     fn start(config: WebConfig) -> Self {
-        Self::start_on(config, Duration::from_secs(20), |plain| Listeners { plain: Some(plain), tls: None })
+        Self::start_on(config, Duration::from_secs(20), plain)
     }
 
     fn start_on(
@@ -57,6 +64,7 @@ impl TestServer {
         let routes = move |app: &mut ServiceConfig| {
             app.app_data(shared.clone())
                 .route("/echo", web::post().to(echo))
+                .route("/stream", web::get().to(stream))
                 .service(web::resource("/wait").route(web::post().to(wait)));
         };
         let shutdown = Shutdown::new();
@@ -88,6 +96,12 @@ async fn wait(waiting: Data<Waiting>) -> HttpResponse {
     let _waits = Counted(&waiting.count);
     drop(waiting.go.acquire().await);
     HttpResponse::Ok().body("done")
+}
+
+/// Answers a head and a first piece, and then nothing more.
+async fn stream() -> HttpResponse {
+    let first = stream::once(async { Ok::<_, Problem>(Bytes::from_static(b"first")) });
+    HttpResponse::Ok().streaming(first.chain(stream::pending()))
 }
 
 struct Counted<'a>(&'a AtomicUsize);
@@ -156,7 +170,7 @@ async fn shutdown_lets_requests_end_and_closes_their_connections() {
     let (mut idle, mut busy) = (server.connect().await, server.connect().await);
     idle.send("POST /echo HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     idle.response().await.unwrap();
-    busy.send("POST /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    busy.send(WAIT).await.unwrap();
     server.waiting(1).await;
     server.shutdown.cancel();
     assert_eq!(idle.response().await, None);
@@ -171,21 +185,43 @@ async fn shutdown_lets_requests_end_and_closes_their_connections() {
 }
 
 #[tokio::test]
+async fn shutdown_answers_what_still_waits() {
+    let grace = SHORT * 10;
+    for request in [WAIT, "POST /wait HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhe"] {
+        let server = TestServer::start_on(WebConfig::default(), grace, plain);
+        let mut client = server.connect().await;
+        client.send(request).await.unwrap();
+        server.waiting(1).await;
+        server.shutdown.cancel();
+        let response = client.response().await.expect("an answer");
+        assert_eq!((response.status, response.header("content-type")), (503, Some(super::PROBLEM_JSON)));
+        assert_eq!(
+            (response.header("connection"), response.header("retry-after")),
+            (Some("close"), Some("1"))
+        );
+        assert!(response.text().contains("the server shuts down, try again later"), "{response:?}");
+        assert_eq!(client.response().await, None);
+        server.waiting(0).await;
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn shutdown_takes_no_longer_than_the_grace_time() {
-    let config = WebConfig::default();
-    let server = TestServer::start_on(config, SHORT, |plain| Listeners { plain: Some(plain), tls: None });
+    let server = TestServer::start_on(WebConfig::default(), SHORT, plain);
     let mut client = server.connect().await;
-    client.send("POST /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-    server.waiting(1).await;
+    client.send("GET /stream HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    assert_eq!(client.response().await.unwrap().status, 200);
     server.stop().await;
-    assert_eq!(client.response().await, None);
+    // What has sent its head is cut off, not answered a second time.
+    assert_eq!(client.closed().await, "5\r\nfirst\r\n");
 }
 
 #[tokio::test]
 async fn a_client_that_hangs_up_frees_its_request() {
     let server = TestServer::start(WebConfig::default());
     let mut client = server.connect().await;
-    client.send("POST /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    client.send(WAIT).await.unwrap();
     server.waiting(1).await;
     drop(client);
     server.waiting(0).await;

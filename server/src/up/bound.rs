@@ -23,14 +23,14 @@ impl Bound {
     /// Binds what is not off.
     ///
     /// # Errors
-    /// Names the address that is not to be had.
+    /// Names the address that is not to be had, and the option that gave it.
     pub(super) fn bind(options: &ListenOptions, certificate: &Arc<ServerConfig>) -> Result<Self, NetError> {
-        let certificate = Some(certificate);
+        let bind = |plain, tls| Listeners::bind(plain, tls, Some(certificate));
         Ok(Self {
-            http: Listeners::bind(options.http_listen, options.https_listen, certificate)?,
-            mqtt: Listeners::bind(options.mqtt_listen, options.mqtts_listen, certificate)?,
-            api: Listeners::bind(options.api_listen, options.api_tls_listen, certificate)?,
-            admin: options.admin_listen.bind()?,
+            http: bind((options.http_listen, "--http-listen"), (options.https_listen, "--https-listen"))?,
+            mqtt: bind((options.mqtt_listen, "--mqtt-listen"), (options.mqtts_listen, "--mqtts-listen"))?,
+            api: bind((options.api_listen, "--api-listen"), (options.api_tls_listen, "--api-tls-listen"))?,
+            admin: options.admin_listen.bind("--admin-listen")?,
         })
     }
 

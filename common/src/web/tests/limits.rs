@@ -124,9 +124,9 @@ async fn a_head_is_limited() {
 async fn what_is_sent_behind_a_request_that_waits_is_limited() {
     let server = TestServer::start(WebConfig::default());
     let mut client = server.connect().await;
-    client.send("POST /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    client.send(WAIT).await.unwrap();
     server.waiting(1).await;
-    drop(client.send("POST /wait HTTP/1.1\r\nhost: x\r\n\r\n".repeat(10_000)).await);
+    drop(client.send(WAIT.repeat(10_000)).await);
     server.waiting(0).await;
     client.closed().await;
     server.stop().await;
@@ -150,7 +150,7 @@ async fn further_connections_wait_for_a_place() {
         WebConfig { max_connections: 1, workers: Some(std::num::NonZeroUsize::MIN), ..WebConfig::default() };
     let server = TestServer::start(config);
     let mut first = server.connect().await;
-    first.send("POST /wait HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    first.send(WAIT).await.unwrap();
     server.waiting(1).await;
     let mut second = server.connect().await;
     second.send("POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi").await.unwrap();

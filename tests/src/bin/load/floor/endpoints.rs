@@ -65,10 +65,12 @@ pub(super) fn serve(options: &Options) -> anyhow::Result<()> {
 
 async fn run(options: Options, limits: LimitOptions, shutdown: Shutdown) -> anyhow::Result<()> {
     let (clock, metrics) = (Clock::system(), install_metrics()?);
-    let bind = |address: Loopback| Listeners::bind(Listen::At(address.socket()), Listen::Off, None);
-    let (http, mqtt, api) =
-        (bind(options.http_listen)?, bind(options.mqtt_listen)?, bind(options.api_listen)?);
-    let admin = Listen::At(options.admin_listen.socket()).bind()?;
+    let bind = |address: Loopback, option| Listen::At(address.socket()).bind(option);
+    let plain = |address, option| bind(address, option).map(|plain| Listeners { plain, tls: None });
+    let http = plain(options.http_listen, "--http-listen")?;
+    let mqtt = plain(options.mqtt_listen, "--mqtt-listen")?;
+    let api = plain(options.api_listen, "--api-listen")?;
+    let admin = bind(options.admin_listen, "--admin-listen")?;
     let token = new_token()?;
     std::fs::write(options.data_dir.join(TOKEN_FILE), &token)?;
     let database_url = Some(sqlite_url(&options.data_dir.join("registry.sqlite")));
