@@ -17,8 +17,8 @@ use crate::mqtt::{Client, Version};
 use crate::secrets::payload;
 use crate::tenant::{Device, Tenant};
 
-/// How long a device waits over HTTP, at the longest.
-const TTD: Duration = Duration::from_secs(40);
+/// How long a subscribed device is silent, at the longest.
+const SILENCE: Duration = Duration::from_secs(40);
 /// How long an actor waits before it tries again.
 const PAUSE: Duration = Duration::from_millis(50);
 /// What the subject of a waiting request begins with; the number of the wait follows.
@@ -38,6 +38,8 @@ pub enum Protocol {
 pub struct Stage {
     tenant: Tenant,
     devices: Vec<(Device, Protocol)>,
+    /// How long a device waits over HTTP.
+    ttd: Duration,
     history: History,
     ready: Ready,
     stop: CancellationToken,
@@ -67,11 +69,11 @@ impl Ready {
 }
 
 impl Stage {
-    /// Registers devices, `each` for every protocol.
+    /// Registers devices, `each` for every protocol. Over HTTP they wait `ttd` for a command.
     ///
     /// # Panics
     /// Panics if the API refuses.
-    pub async fn set(tenant: &Tenant, each: usize) -> Arc<Self> {
+    pub async fn set(tenant: &Tenant, each: usize, ttd: Duration) -> Arc<Self> {
         let protocols =
             [Protocol::Mqtt(Version::V5), Protocol::Mqtt(Version::V311), Protocol::Http, Protocol::Http];
         let devices: Vec<_> =
@@ -89,6 +91,7 @@ impl Stage {
         Arc::new(Self {
             tenant: tenant.clone(),
             devices,
+            ttd,
             history: History::default(),
             ready: Ready::default(),
             stop: CancellationToken::new(),
@@ -160,7 +163,7 @@ impl Stage {
 
     async fn receive(&self, device: &Device, connection: u64, client: &mut Client) {
         loop {
-            let Ok(message) = tokio::time::timeout(TTD, client.message()).await else {
+            let Ok(message) = tokio::time::timeout(SILENCE, client.message()).await else {
                 client.ping().await;
                 continue;
             };
@@ -180,7 +183,7 @@ impl Stage {
         for round in number as u64.. {
             let connection = self.waits.fetch_add(1, Ordering::Relaxed);
             let (subject, at) = (format!("{WAIT}{connection}"), self.gate(round).http);
-            let url = format!("http://{at}/v1/{subject}?ttd={}", TTD.as_secs());
+            let url = format!("http://{at}/v1/{subject}?ttd={}", self.ttd.as_secs());
             let request =
                 http_client().post(url).basic_auth(device.user(), Some(&device.secret)).body(payload());
             let answer = request.send().await.ok();

@@ -30,7 +30,7 @@ pub async fn run(length: Duration, seed: u64) -> Option<Verdict> {
     let topics = Topics::new(brokers.servers());
     let mut fleet = Fleet::start(topics, shape, &["--publish-timeout=3s", "--log=info"]).await;
     let tenant = fleet.cloud().tenant().await;
-    let stage = Stage::set(&tenant, 40).await;
+    let stage = Stage::set(&tenant, 40, TTL).await;
     let mut devices = stage.start();
     let publishers = Publishers::start(&tenant, &tenant.device().await);
     let stop = CancellationToken::new();

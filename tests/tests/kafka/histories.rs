@@ -17,9 +17,10 @@ const TTL: Duration = Duration::from_secs(300);
 async fn every_command_reaches_its_device_once_and_in_order_and_nobody_else() {
     let Some(servers) = given("2,000 devices") else { return };
     let shape = Shape { http: 3, mqtt: 3, command: 2 };
-    let fleet = Fleet::start(Topics::new(servers), shape, &["--log=info"]).await;
+    // A wait that ends before its turn comes would leave its device unreachable for a moment.
+    let fleet = Fleet::start(Topics::new(servers), shape, &["--log=info", "--max-ttd=10m"]).await;
     let tenant = fleet.cloud().tenant().await;
-    let stage = Stage::set(&tenant, EACH).await;
+    let stage = Stage::set(&tenant, EACH, TTL).await;
     let mut devices = stage.start();
     stage.send_to_waiting(COMMANDS, TTL).await;
     eventually("all commands arrive", || async { (stage.received() >= COMMANDS).then_some(()) }).await;
