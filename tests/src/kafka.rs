@@ -64,6 +64,19 @@ impl Topics {
         format!("{}{channel}", self.prefix)
     }
 
+    /// Deletes the records of the only partition of a channel that lie before an offset.
+    ///
+    /// # Panics
+    /// Panics if the brokers refuse.
+    pub async fn delete_records(&self, channel: Channel, before: i64) {
+        let client = ClientConfig::new().set("bootstrap.servers", &self.servers).create();
+        let admin: AdminClient<DefaultClientContext> = client.expect("an admin client");
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(&self.of(channel), 0, Offset::Offset(before)).expect("an offset");
+        let deleted = admin.delete_records(&offsets, &AdminOptions::new()).await;
+        deleted.expect("the brokers delete records");
+    }
+
     /// Returns settings for these topics, with few partitions.
     pub fn settings(&self) -> KafkaSettings {
         let topics = TopicSettings { partitions: 3, ..TopicSettings::default() };

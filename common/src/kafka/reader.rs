@@ -231,7 +231,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Finds a place for each position that is no longer there, and tells the handler of the gap.
+    /// Finds a place for each position that is no longer there, and tells the handler of the gap, if there is one: the
+    /// client says it of each partition by itself, and of some after they have been mended.
     ///
     /// Retention passes a reader that was away for long: it goes on with the oldest record. A log that is shorter than
     /// it was has lost its end, or was made anew: there it goes on with what was recorded since it was last at the end.
@@ -241,6 +242,7 @@ impl<'a> Reader<'a> {
         let oldest = cluster.all_offsets(&self.topics, At::Beginning)?;
         let ends = cluster.all_offsets(&self.topics, At::End)?;
         let since = cluster.offsets(&self.topics, At::Time(self.confirmed.1), super::cluster::PATIENCE)?;
+        let mut is_gap = false;
         for (at, topic) in self.topics.iter().enumerate() {
             for (partition, ((oldest, end), since)) in
                 oldest[at].iter().zip(&ends[at]).zip(&since[at]).enumerate()
@@ -256,11 +258,15 @@ impl<'a> Reader<'a> {
                         "records are gone that were not read"
                     );
                     *position = found;
+                    is_gap = true;
                 }
             }
         }
-        counter!("drogue_kafka_interruptions_total").increment(1);
         self.assign().map_err(unavailable)?;
+        if !is_gap {
+            return Ok(Flow::Continue);
+        }
+        counter!("drogue_kafka_interruptions_total").increment(1);
         Ok(handler.interrupted(&SourceError::Gone))
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use common::channel::Channel;
 use tests::cloud::Gate;
 use tests::devices::{DeviceDriver, HttpDevice};
 use tests::fleet::{Fleet, Kind, Shape, shared};
@@ -182,6 +183,28 @@ async fn row_23_a_command_that_lapsed_while_the_replica_lagged_is_not_delivered(
         (part.metric("drogue_commands_total{state=\"expired\",detail=\"\"}").await >= 1.0).then_some(())
     })
     .await;
+}
+
+/// The reader of a replica was away while its records were deleted: its devices connect anew, and get what comes then.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_21_a_gap_in_the_commands_ends_sessions_and_the_replica_goes_on() {
+    let Some(servers) = tests::kafka::given("a gap") else { return };
+    let shape = Shape { http: 0, mqtt: 1, command: 1 };
+    let mut fleet = Fleet::start(Topics::new(servers), shape, &["--kafka-partitions=1"]).await;
+    let tenant = fleet.cloud().tenant().await;
+    let device = tenant.device().await;
+    let mut client = subscribed(tenant.gate(), Version::V5, &device).await;
+    fleet.of(Kind::Mqtt)[0].signal(Signal::Stop);
+    // More than a request for records that is under way brings along.
+    for _ in 0..40 {
+        tenant.command(&device, "missed", &"x".repeat(200 << 10)).await;
+    }
+    fleet.topics().delete_records(Channel::Commands, 41).await;
+    fleet.of(Kind::Mqtt)[0].signal(Signal::Continue);
+    while client.message().await.is_some() {}
+    let mut again = subscribed(tenant.gate(), Version::V5, &device).await;
+    assert_gets_the_next(&tenant, &device, &mut again).await;
+    assert!(fleet.metric("drogue_kafka_interruptions_total").await >= 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

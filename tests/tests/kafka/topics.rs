@@ -7,7 +7,6 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tests::binary;
 use tests::devices::{DeviceDriver, HttpDevice};
 use tests::events::{EventStream, Query};
@@ -121,10 +120,7 @@ async fn a_position_that_retention_has_passed_is_a_410_and_never_a_gap() {
         assert_eq!(HttpDevice.publish(tenant.gate(), &device, subject, b"x").await, Ok(()));
     }
     let events = stream.take(3).await;
-    let mut before = TopicPartitionList::new();
-    let topic = fleet.topics().of(Channel::Telemetry);
-    before.add_partition_offset(&topic, 0, Offset::Offset(2)).unwrap();
-    admin(fleet.topics()).delete_records(&before, &AdminOptions::new()).await.unwrap();
+    fleet.topics().delete_records(Channel::Telemetry, 2).await;
     let resume = |position: &str| {
         let query = Query::telemetry().after(position);
         let (api, app) = (tenant.api.clone(), tenant.app.clone());
