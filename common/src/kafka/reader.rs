@@ -1,6 +1,6 @@
 //! A subscription: a thread with a consumer that is told where to begin and keeps its positions itself.
 //!
-//! It is live as long as it has lately reached where the log ended when [`Watch`] asked: a partition without a leader,
+//! It is live as long as it has lately reached where the log ended when [`super::watch`] asked: a partition without a leader,
 //! a broker that is silent and a reader that is behind come to the same. No consumer group is joined, so nothing is
 //! rebalanced and nothing is left behind.
 
