@@ -10,6 +10,7 @@ use crate::channel::{Flow, Record, RecordHandler, SourceError};
 use crate::command::Command;
 use crate::connected::{CONNECTED_TYPE, Connected};
 use crate::event::{COMMAND_TYPE, Event, Malformed};
+use crate::sessions::SessionTable;
 
 /// Gives each command of the channel to its device's connection, and drops those for devices that are elsewhere.
 pub(super) struct CommandHandler {
@@ -41,11 +42,7 @@ impl RecordHandler for CommandHandler {
         tracing::error!(%error, "the command subscription was interrupted, commands may have been missed");
         if *error == SourceError::Gone {
             // Records of connections may have been missed as well: whoever connects anew has a new one.
-            for mut table in self.shared.sessions.each() {
-                let wakers = table.interrupt();
-                drop(table);
-                wakers.into_iter().for_each(Waker::wake);
-            }
+            self.shared.change_sessions(SessionTable::interrupt);
         }
         Flow::Continue
     }

@@ -104,13 +104,16 @@ impl Shared {
                 let wakers = self.sessions.of(device.as_str().as_bytes()).change(change);
                 wakers.into_iter().for_each(Waker::wake);
             }
-            Change::Application(_) => {
-                for mut table in self.sessions.each() {
-                    let wakers = table.change(change);
-                    drop(table);
-                    wakers.into_iter().for_each(Waker::wake);
-                }
-            }
+            Change::Application(_) => self.change_sessions(|table| table.change(change)),
+        }
+    }
+
+    /// Changes the sessions of all devices, and wakes whom that concerns with no lock held.
+    pub(super) fn change_sessions(&self, change: impl Fn(&mut SessionTable) -> Vec<Waker>) {
+        for mut table in self.sessions.each() {
+            let wakers = change(&mut table);
+            drop(table);
+            wakers.into_iter().for_each(Waker::wake);
         }
     }
 
@@ -206,11 +209,7 @@ impl DeviceService {
 
     /// Ends all sessions and waits, as the replica shuts down.
     pub fn shut_down(&self) {
-        for mut table in self.shared.sessions.each() {
-            let wakers = table.shut_down();
-            drop(table);
-            wakers.into_iter().for_each(Waker::wake);
-        }
+        self.shared.change_sessions(SessionTable::shut_down);
     }
 }
 
