@@ -97,6 +97,13 @@ impl Registry {
     /// # Errors
     /// Fails if the address has another form, the database cannot be opened, or an option has no good value.
     pub async fn open(url: &str, settings: RegistrySettings) -> Result<Self, RegistryError> {
+        let shared = Self::assemble(url, settings).await?;
+        changes::follow(&shared).await?;
+        Ok(Self { shared })
+    }
+
+    /// Opens the registry without following what other processes change.
+    async fn assemble(url: &str, settings: RegistrySettings) -> Result<Arc<Shared>, RegistryError> {
         settings.check()?;
         let failed =
             |reason: &str| RegistryError::Open { url: address::shown(url), reason: reason.to_owned() };
@@ -106,7 +113,7 @@ impl Registry {
         let cache =
             Cache::new(settings.max_cached).map_err(|_| failed("the system has no random numbers"))?;
         let origin = new_event_id(settings.clock.wall()).to_string();
-        let shared = Arc::new(Shared {
+        Ok(Arc::new(Shared {
             home,
             store: Store::open(url, origin).await?,
             logins: Logins::new(settings.max_pending_logins),
@@ -115,9 +122,7 @@ impl Registry {
             cache,
             observers: Observers::default(),
             settings,
-        });
-        changes::follow(&shared).await?;
-        Ok(Self { shared })
+        }))
     }
 
     /// Runs work on the home runtime: to its end, or as long as the store may take.

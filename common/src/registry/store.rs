@@ -89,12 +89,6 @@ impl Store {
         self.news.clone()
     }
 
-    /// Ends the news.
-    #[cfg(test)]
-    pub(super) fn deafen(&self) {
-        self._listener.iter().for_each(|listener| listener.abort());
-    }
-
     /// Begins a write, once all before it have ended.
     pub(super) async fn write(&self) -> Result<Write<'_>, RegistryError> {
         let turn = self.turn.clone().acquire_owned().await.map_err(|_| RegistryError::Unavailable)?;

@@ -106,6 +106,11 @@ impl Database {
         Registry::open(&self.url(), settings).await.unwrap()
     }
 
+    /// Opens a registry that hears of changes only where a test reads them.
+    pub(super) async fn open_unfollowed(&self) -> Registry {
+        Registry { shared: Registry::assemble(&self.url(), settings()).await.unwrap() }
+    }
+
     /// Returns all that is kept, as bytes.
     pub(super) async fn contents(&self) -> Vec<u8> {
         match self {

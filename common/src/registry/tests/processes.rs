@@ -50,14 +50,13 @@ on_each_store!(of_many_changes_each_is_heard_once);
 /// They come in batches, which end in the midst of a write.
 async fn of_many_changes_each_is_heard_once(database: Database) {
     let one = fixture(database).await;
-    let other = one.database.open(RegistrySettings { poll_interval: PATIENCE * 100, ..settings() }).await;
+    let other = one.database.open_unfollowed().await;
     let all = async |enabled| {
         let spec = |i| DeviceSpec { name: Some(id(&format!("d{i}"))), enabled, ..DeviceSpec::default() };
         one.put_devices(&app("a"), (0..2_500).map(spec).collect()).await.unwrap();
     };
     all(None).await;
     let changes = observed(&other);
-    other.shared.store.deafen();
     let mut reader = Reader::at_end(&other.shared.store).await.unwrap();
     all(Some(false)).await;
     reader.read(&other.shared).await.unwrap();
@@ -147,12 +146,11 @@ on_each_store!(a_store_that_was_set_back_is_read_from_there_on);
 /// Whoever was told of a later write must not take the ones that follow for known.
 async fn a_store_that_was_set_back_is_read_from_there_on(database: Database) {
     let one = fixture(database).await;
-    let other = one.database.open(RegistrySettings { poll_interval: PATIENCE * 100, ..settings() }).await;
+    let other = one.database.open_unfollowed().await;
     for device in ["a/d", "a/e"] {
         one.put_device(&key(device), password("p")).await.unwrap();
         assert_eq!(other.authenticate(&login(device, "p")).await, Ok(()));
     }
-    other.shared.store.deafen();
     let mut reader = Reader::at_end(&other.shared.store).await.unwrap();
     let set_back = "UPDATE writes SET last = last - 2";
     sqlx::query(set_back).execute(one.shared.store.pool()).await.unwrap();
