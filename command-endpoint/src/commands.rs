@@ -70,6 +70,7 @@ async fn accept(request: &HttpRequest, payload: &mut Payload, api: &Api) -> Resu
         device,
         name,
         expires: now.saturating_add(lifetime.unwrap_or(limits.command_lifetime)),
+        kept: lifetime.is_some(),
         content_type,
         payload,
     };

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::BoxFuture;
 use crate::error::ErrorKind;
 use crate::event::{Event, Malformed};
@@ -47,6 +49,15 @@ impl fmt::Display for Channel {
     }
 }
 
+/// A part of a channel: its records have one order. All records of a device lie in the same partition, and of the channels
+/// `commands` and `outcomes` in partitions of the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Partition(pub u32);
+
+/// A record's place in the order of its partition. A later record has a higher one; they need not be consecutive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Place(pub u64);
+
 /// Takes events into a channel.
 pub trait EventSink: Send + Sync {
     /// Publishes an event; the future resolves once the channel has persisted it.
@@ -54,6 +65,18 @@ pub trait EventSink: Send + Sync {
     /// The event takes its place in the order when this is called, not when the future is polled: events of one device
     /// that are published one after another are read in that order. Dropping the future withdraws nothing.
     fn publish(&self, channel: Channel, event: Event) -> BoxFuture<'static, Result<(), PublishError>>;
+
+    /// Publishes an event that concerns [all devices](crate::id::DeviceKey::all) of a partition, like
+    /// [`EventSink::publish`].
+    fn publish_in(
+        &self,
+        channel: Channel,
+        partition: Partition,
+        event: Event,
+    ) -> BoxFuture<'static, Result<(), PublishError>>;
+
+    /// Returns the number of partitions that the channels `commands` and `outcomes` have each.
+    fn partitions(&self) -> u32;
 }
 
 /// Says why an event is not known to be in the channel.
@@ -105,6 +128,10 @@ pub trait Record {
     fn channel(&self) -> Channel;
     /// Returns the record's key, which names the device. Nothing else of the record is touched.
     fn key(&self) -> &[u8];
+    /// Returns the partition that the record is in.
+    fn partition(&self) -> Partition;
+    /// Returns the record's place in its partition.
+    fn place(&self) -> Place;
     /// Decodes the event.
     ///
     /// # Errors
@@ -145,6 +172,14 @@ pub trait EventSource: Send + Sync {
         start: Start,
         handler: Box<dyn RecordHandler>,
     ) -> BoxFuture<'_, Result<Subscription, SourceError>>;
+
+    /// Returns the position behind a place in each partition of channels; `None`: before the first record.
+    ///
+    /// # Errors
+    /// Fails if a channel has no such partitions, or this source has no positions, which is the default.
+    fn cursor_behind(&self, _places: &[(Channel, Vec<Option<Place>>)]) -> Result<Cursor, SourceError> {
+        Err(SourceError::Unsupported)
+    }
 }
 
 /// Says why a subscription cannot start or go on.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::event::{COMMAND_TYPE, Event, Malformed, extension, is_content_type};
-use crate::id::{CommandName, DeviceKey, EventId};
+use crate::id::{CommandName, DeviceKey, EventId, MAX_ID_LEN};
 use crate::time::Timestamp;
 
 /// How long a command lives where nothing else was said.
@@ -22,6 +22,8 @@ pub struct Command {
     pub name: CommandName,
     /// From this time on it is not delivered.
     pub expires: Timestamp,
+    /// While its device is away it is kept for it, until it expires.
+    pub kept: bool,
     /// The content type of the payload, as the application sent it.
     pub content_type: String,
     /// The payload, byte for byte.
@@ -40,6 +42,14 @@ impl Command {
         if !is_content_type(&event.content_type) {
             return Err(Malformed::Invalid("datacontenttype"));
         }
+        if event.id.as_str().len() > MAX_ID_LEN {
+            return Err(Malformed::Invalid("id"));
+        }
+        let kept = match event.extension(extension::KEPT) {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => return Err(Malformed::Invalid(extension::KEPT)),
+        };
         let expires = match event.extension(extension::EXPIRY_TIME) {
             Some(time) => time.parse().map_err(|_| Malformed::Invalid(extension::EXPIRY_TIME))?,
             None => event.time.saturating_add(lifetime),
@@ -49,6 +59,7 @@ impl Command {
             id: event.id,
             device: event.device,
             expires,
+            kept,
             content_type: event.content_type.into_owned(),
             payload: event.data,
         })
@@ -57,6 +68,9 @@ impl Command {
     /// Makes the event of a command that is accepted now.
     pub fn into_event(self, accepted: Timestamp, traceparent: Option<String>) -> Event {
         let mut extensions = vec![(extension::EXPIRY_TIME.into(), self.expires.to_string())];
+        if self.kept {
+            extensions.push((extension::KEPT.into(), "true".to_owned()));
+        }
         extensions.extend(traceparent.map(|value| (extension::TRACEPARENT.into(), value)));
         Event {
             id: self.id,
@@ -86,6 +100,11 @@ mod tests {
     fn a_command_survives_its_event() {
         let command = Command::from_event(example(), DEFAULT_LIFETIME).unwrap();
         assert_eq!(command.clone().into_event(example().time, None), example());
+        let kept = Command { kept: true, ..command.clone() };
+        assert_eq!(
+            Command::from_event(kept.clone().into_event(example().time, None), DEFAULT_LIFETIME),
+            Ok(kept)
+        );
         assert!(!command.is_expired(Timestamp::from_millis(command.expires.as_millis() - 1)));
         assert!(command.is_expired(command.expires));
     }
@@ -101,7 +120,9 @@ mod tests {
     #[test]
     fn malformed_commands_name_the_attribute() {
         type Spoil = fn(&mut Event);
-        let spoil: [(&str, Spoil); 4] = [
+        let spoil: [(&str, Spoil); 6] = [
+            ("id", |event| event.id = "x".repeat(129).parse().unwrap()),
+            ("kept", |event| event.extensions.push(("kept".into(), "yes".into()))),
             ("type", |event| event.kind = "x".into()),
             ("subject", |event| event.subject = "a/b".into()),
             ("datacontenttype", |event| event.content_type = "a\r\nb".into()),

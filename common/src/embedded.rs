@@ -32,7 +32,8 @@ use std::time::Duration;
 
 use crate::BoxFuture;
 use crate::channel::{
-    Channel, EventSink, EventSource, PublishError, RecordHandler, SourceError, Start, Subscription,
+    Channel, Cursor, EventSink, EventSource, Partition, Place, PublishError, RecordHandler, SourceError,
+    Start, Subscription,
 };
 use crate::event::Event;
 use crate::process::Clock;
@@ -156,6 +157,20 @@ impl EventSink for EmbeddedLog {
         let receipt = self.enqueue(channel, &event);
         Box::pin(async move { receipt?.await.unwrap_or_else(|_| Err(queue::closed())) })
     }
+
+    fn publish_in(
+        &self,
+        channel: Channel,
+        _partition: Partition,
+        event: Event,
+    ) -> BoxFuture<'static, Result<(), PublishError>> {
+        // There is one order for all.
+        self.publish(channel, event)
+    }
+
+    fn partitions(&self) -> u32 {
+        1
+    }
 }
 
 impl EventSource for EmbeddedLog {
@@ -166,6 +181,15 @@ impl EventSource for EmbeddedLog {
         handler: Box<dyn RecordHandler>,
     ) -> BoxFuture<'_, Result<Subscription, SourceError>> {
         Box::pin(reader::subscribe(&self.inner.shared, channels.to_vec(), start, handler))
+    }
+
+    fn cursor_behind(&self, places: &[(Channel, Vec<Option<Place>>)]) -> Result<Cursor, SourceError> {
+        // The channels share one order, so the subscription resumes behind the lowest place: it may meet records again.
+        let position = |place: &Option<Place>| place.map_or(Ok(0), |Place(place)| place.try_into());
+        let positions = places.iter().flat_map(|(_, places)| places).map(position);
+        let lowest = positions.collect::<Result<Vec<_>, _>>().map_err(|_| SourceError::InvalidCursor)?;
+        let lowest = lowest.into_iter().min().ok_or(SourceError::InvalidCursor)?;
+        Ok(cursor::format(&self.inner.shared.id, lowest))
     }
 }
 

@@ -23,6 +23,20 @@ pub mod extension {
     pub const TTD: &str = "ttd";
     /// When a command lapses, in RFC 3339.
     pub const EXPIRY_TIME: &str = "expirytime";
+    /// `true` for a command that is kept while its device is away.
+    pub const KEPT: &str = "kept";
+    /// Of an outcome: the id of its command.
+    pub const CORRELATION_ID: &str = "correlationid";
+    /// Of an outcome: the id of the event that caused it.
+    pub const CAUSATION_ID: &str = "causationid";
+    /// Of an outcome: how often the command had been given to a connection.
+    pub const ATTEMPT: &str = "attempt";
+    /// Of an outcome: why.
+    pub const REASON: &str = "reason";
+    /// Of an outcome: how it is known that the device has the command.
+    pub const CONFIRMATION: &str = "confirmation";
+    /// Of a reply: the device's status, 100 to 599.
+    pub const STATUS: &str = "status";
     /// W3C trace context.
     pub const TRACEPARENT: &str = "traceparent";
     /// The application; derived from the event's key.

@@ -15,14 +15,19 @@ pub const DEFAULT_APPLICATION: &str = "default";
 /// The longest id or name, in bytes.
 pub const MAX_ID_LEN: usize = 128;
 
+/// The longest id of an event, in bytes: that of an outcome is its command's id and more.
+pub const MAX_EVENT_ID_LEN: usize = 160;
+
 /// Says why a text is no id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
-    /// The text is empty or longer than [`MAX_ID_LEN`].
-    #[error("{what} must have 1 to {MAX_ID_LEN} characters, this one has {len}")]
+    /// The text is empty or too long.
+    #[error("{what} must have 1 to {max} characters, this one has {len}")]
     Length {
         /// What was parsed, as `device id`.
         what: &'static str,
+        /// The most bytes that it may have.
+        max: usize,
         /// The length of the text in bytes.
         len: usize,
     },
@@ -34,9 +39,9 @@ pub enum InvalidId {
     },
 }
 
-fn check(what: &'static str, text: &str) -> Result<(), InvalidId> {
-    if text.is_empty() || text.len() > MAX_ID_LEN {
-        return Err(InvalidId::Length { what, len: text.len() });
+fn check(what: &'static str, max: usize, text: &str) -> Result<(), InvalidId> {
+    if text.is_empty() || text.len() > max {
+        return Err(InvalidId::Length { what, max, len: text.len() });
     }
     if !is_unreserved(text) || text == "." || text == ".." {
         return Err(InvalidId::Character { what });
@@ -50,7 +55,7 @@ pub(crate) fn is_unreserved(text: &str) -> bool {
 }
 
 macro_rules! ids {
-    ($($(#[$doc:meta])* $name:ident, $what:literal;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident, $what:literal, $max:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -75,7 +80,7 @@ macro_rules! ids {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                check($what, text)?;
+                check($what, $max, text)?;
                 Ok(Self(text.into()))
             }
         }
@@ -110,13 +115,13 @@ macro_rules! ids {
 
 ids! {
     /// Names an application, the owner of devices.
-    AppId, "application id";
+    AppId, "application id", MAX_ID_LEN;
     /// Names a device within its application.
-    DeviceId, "device id";
+    DeviceId, "device id", MAX_ID_LEN;
     /// Names what a command asks for; the subject of a command event.
-    CommandName, "command name";
+    CommandName, "command name", MAX_ID_LEN;
     /// Identifies an event; of a command, the command's id. Ours are UUIDv7.
-    EventId, "event id";
+    EventId, "event id", MAX_EVENT_ID_LEN;
 }
 
 impl EventId {
@@ -126,6 +131,9 @@ impl EventId {
         Self((&*uuid.hyphenated().encode_lower(&mut text)).into())
     }
 }
+
+/// What no device is called: the key of records that concern all of them.
+const ALL: &str = "*/*";
 
 /// Names a device in the whole cloud: `{application}/{device}`, which is also the partition key of all its events.
 ///
@@ -142,8 +150,19 @@ impl DeviceKey {
         Self { slash: application.as_str().len(), text: format!("{application}/{device}").into() }
     }
 
+    /// Returns the key of records that concern all devices of a partition. No device can have it.
+    pub fn all() -> Self {
+        Self { text: ALL.into(), slash: 1 }
+    }
+
     /// Parses the key of a record.
+    ///
+    /// # Errors
+    /// Fails if it names neither a device nor [all](Self::all).
     pub fn from_bytes(key: &[u8]) -> Result<Self, InvalidId> {
+        if key == ALL.as_bytes() {
+            return Ok(Self::all());
+        }
         let what = "record key";
         let text = std::str::from_utf8(key).map_err(|_| InvalidId::Character { what })?;
         let (application, device) = text.split_once('/').ok_or(InvalidId::Character { what })?;
@@ -202,6 +221,15 @@ impl fmt::Debug for DeviceKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ConnectionId(pub u64);
 
+/// Identifies a connection in the whole cloud.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ConnectionRef {
+    /// The start of the replica that holds it.
+    pub incarnation: EventId,
+    /// The connection there.
+    pub connection: ConnectionId,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,7 +243,7 @@ mod tests {
         assert!("x".repeat(128).parse::<AppId>().is_ok());
         assert_eq!(
             "x".repeat(129).parse::<AppId>(),
-            Err(InvalidId::Length { what: "application id", len: 129 })
+            Err(InvalidId::Length { what: "application id", max: 128, len: 129 })
         );
         assert!("".parse::<CommandName>().is_err());
     }
@@ -235,6 +263,9 @@ mod tests {
         let table = std::collections::HashMap::from([(key.clone(), 1)]);
         assert_eq!(table.get(b"default/d1".as_slice()), Some(&1));
         assert_eq!(DeviceKey::from_bytes(b"default/d1"), Ok(key));
+        assert_eq!(DeviceKey::from_bytes(b"*/*"), Ok(DeviceKey::all()));
+        assert_eq!((DeviceKey::all().application(), DeviceKey::all().device()), ("*", "*"));
+        assert!(DeviceKey::from_bytes(b"*/d").is_err());
         assert!(DeviceKey::from_bytes(b"default").is_err());
         assert!(DeviceKey::from_bytes(b"a/b/c").is_err());
         assert!(DeviceKey::from_bytes(b"\xff/b").is_err());

@@ -33,12 +33,14 @@ pub use settings::{KafkaSettings, Property, TopicSettings};
 
 use crate::BoxFuture;
 use crate::channel::{
-    Channel, EventSink, EventSource, PublishError, RecordHandler, SourceError, Start, Subscription,
+    Channel, Cursor, EventSink, EventSource, Partition, Place, PublishError, RecordHandler, SourceError,
+    Start, Subscription,
 };
 use crate::event::Event;
 use crate::process::Clock;
 use cluster::Cluster;
-use sink::Sink;
+use positions::Positions;
+use sink::{Receipt, Sink};
 use watch::Watch;
 
 /// The channels on a Kafka cluster. Clones share them.
@@ -83,10 +85,26 @@ impl KafkaChannels {
 
 impl EventSink for KafkaChannels {
     fn publish(&self, channel: Channel, event: Event) -> BoxFuture<'static, Result<(), PublishError>> {
-        let receipt = self.sink.publish(channel, &event);
-        let gone = || Err(PublishError::Unavailable("the Kafka producer has ended".to_owned()));
-        Box::pin(async move { receipt?.await.unwrap_or_else(|_| gone()) })
+        answer(self.sink.publish(channel, None, &event))
     }
+
+    fn publish_in(
+        &self,
+        channel: Channel,
+        partition: Partition,
+        event: Event,
+    ) -> BoxFuture<'static, Result<(), PublishError>> {
+        answer(self.sink.publish(channel, Some(partition), &event))
+    }
+
+    fn partitions(&self) -> u32 {
+        u32::try_from(self.shared.cluster.topic(Channel::Commands).partitions).unwrap_or(0)
+    }
+}
+
+fn answer(receipt: Result<Receipt, PublishError>) -> BoxFuture<'static, Result<(), PublishError>> {
+    let gone = || Err(PublishError::Unavailable("the Kafka producer has ended".to_owned()));
+    Box::pin(async move { receipt?.await.unwrap_or_else(|_| gone()) })
 }
 
 impl EventSource for KafkaChannels {
@@ -97,6 +115,20 @@ impl EventSource for KafkaChannels {
         handler: Box<dyn RecordHandler>,
     ) -> BoxFuture<'_, Result<Subscription, SourceError>> {
         Box::pin(reader::subscribe(&self.shared, channels.to_vec(), start, handler))
+    }
+
+    fn cursor_behind(&self, places: &[(Channel, Vec<Option<Place>>)]) -> Result<Cursor, SourceError> {
+        let Shared { cluster, .. } = &*self.shared;
+        let next = |place: &Option<Place>| {
+            place.map_or(Some(0), |Place(place)| i64::try_from(place).ok()?.checked_add(1))
+        };
+        let of = |(channel, places): &(Channel, Vec<Option<Place>>)| {
+            let offsets: Vec<_> = places.iter().map(next).collect::<Option<_>>()?;
+            let partitions = usize::try_from(cluster.topic(*channel).partitions).ok()?;
+            (offsets.len() == partitions).then_some((*channel, offsets))
+        };
+        let channels = places.iter().map(of).collect::<Option<_>>().ok_or(SourceError::InvalidCursor)?;
+        Ok(Positions::new(channels).cursor(cluster.fingerprint))
     }
 }
 

@@ -13,14 +13,16 @@
 pub mod auth;
 pub mod channel;
 pub mod command;
-pub mod connected;
+
 pub mod connections;
 pub mod device;
 pub mod error;
 pub mod event;
 pub mod id;
 pub mod ingest;
+pub mod order;
 pub mod outcome;
+pub mod records;
 pub mod sessions;
 pub mod subject;
 pub mod time;

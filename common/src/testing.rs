@@ -71,6 +71,7 @@ pub fn command(device: &DeviceKey, name: CommandName, payload: &'static [u8]) ->
         device: device.clone(),
         name,
         expires: now.saturating_add(PATIENCE),
+        kept: false,
         content_type: OCTET_STREAM.to_owned(),
         payload: payload.into(),
     }

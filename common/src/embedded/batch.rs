@@ -9,7 +9,7 @@ use rusqlite::{CachedStatement, Row};
 
 use super::cursor::{self, Position};
 use super::row;
-use crate::channel::{Channel, Cursor, Record};
+use crate::channel::{Channel, Cursor, Partition, Place, Record};
 use crate::event::{Event, Malformed};
 
 /// Where a batch ends: what a subscription holds in memory is this and one record.
@@ -106,6 +106,14 @@ impl Record for Stored<'_> {
 
     fn key(&self) -> &[u8] {
         &self.bytes[self.span.key.clone()]
+    }
+
+    fn partition(&self) -> Partition {
+        Partition(0)
+    }
+
+    fn place(&self) -> Place {
+        Place(u64::try_from(self.span.position).unwrap_or(0))
     }
 
     fn event(&self) -> Result<Event, Malformed> {

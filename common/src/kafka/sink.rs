@@ -18,7 +18,7 @@ use super::binding::Outgoing;
 use super::context::Context;
 use super::error::KafkaError;
 use super::settings::{KafkaSettings, bad_property};
-use crate::channel::{Channel, PublishError};
+use crate::channel::{Channel, Partition, PublishError};
 use crate::event::Event;
 use crate::process::Clock;
 
@@ -50,7 +50,14 @@ impl Sink {
     }
 
     /// Gives an event its place in the order of its device.
-    pub(super) fn publish(&self, channel: Channel, event: &Event) -> Result<Receipt, PublishError> {
+    ///
+    /// What concerns all devices of a partition is told into which one it goes.
+    pub(super) fn publish(
+        &self,
+        channel: Channel,
+        partition: Option<Partition>,
+        event: &Event,
+    ) -> Result<Receipt, PublishError> {
         let outgoing = Outgoing::of(event).map_err(|error| PublishError::Unavailable(error.to_string()))?;
         let key = event.device.as_str();
         if outgoing.size + key.len() + OVERHEAD > self.settings.max_event {
@@ -62,6 +69,9 @@ impl Sink {
             .headers(outgoing.headers);
         if let Some(value) = &outgoing.value {
             record = record.payload(value);
+        }
+        if let Some(Partition(partition)) = partition {
+            record = record.partition(i32::try_from(partition).unwrap_or(i32::MAX));
         }
         let client = self.client();
         let (error, record) = match client.send(record) {

@@ -8,8 +8,8 @@ use std::task::Waker;
 use super::devices::Shared;
 use crate::channel::{Flow, Record, RecordHandler, SourceError};
 use crate::command::Command;
-use crate::connected::{CONNECTED_TYPE, Connected};
 use crate::event::{COMMAND_TYPE, Event, Malformed};
+use crate::records::{Connected, OrderRecord};
 use crate::sessions::SessionTable;
 
 /// Gives each command of the channel to its device's connection, and drops those for devices that are elsewhere.
@@ -53,8 +53,11 @@ impl CommandHandler {
     fn take(&self, event: Event) -> Result<(), Malformed> {
         match event.kind.as_ref() {
             COMMAND_TYPE => self.deliver(Command::from_event(event, self.shared.limits.command_lifetime)?),
-            CONNECTED_TYPE => self.note(&event, &Connected::from_event(&event)?),
-            _ => {}
+            _ => {
+                if let Some(OrderRecord::Connected(connected)) = OrderRecord::from_event(&event)? {
+                    self.note(&event, &connected);
+                }
+            }
         }
         Ok(())
     }
@@ -69,9 +72,9 @@ impl CommandHandler {
 
     fn note(&self, event: &Event, connected: &Connected) {
         let key = event.device.as_str().as_bytes();
-        if connected.incarnation == self.shared.incarnation {
-            self.shared.connections.of(key).recorded(&event.device, connected.connection);
-            self.shared.sessions.of(key).recorded(&event.device, connected.session, connected.connection);
+        if connected.id.incarnation == self.shared.incarnation {
+            self.shared.connections.of(key).recorded(&event.device, connected.id.connection);
+            self.shared.sessions.of(key).recorded(&event.device, connected.session, connected.id.connection);
         } else if let Some(client) = &connected.client {
             let ended = self.shared.sessions.of(key).taken_over_elsewhere(&event.device, client);
             let now = self.shared.clock.now();

@@ -82,7 +82,7 @@ pub(super) fn refused_login(protocol: Protocol, kind: ErrorKind) {
 
 /// Counts and logs what became of a command.
 pub(super) fn outcome(command: &Command, outcome: Outcome) {
-    let (state, detail) = (outcome.state(), outcome.detail());
+    let (state, detail) = (outcome.state().as_str(), outcome.detail());
     counter!("drogue_commands_total", "state" => state, "detail" => detail).increment(1);
     let (id, device) = (command.id.as_str(), command.device.as_str());
     match outcome {

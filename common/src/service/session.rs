@@ -12,11 +12,11 @@ use super::meters::{self, Counting, TelemetryOutcome};
 use super::{new_event_id, publish};
 use crate::auth::{AuthError, Login};
 use crate::channel::Channel;
-use crate::connected::Connected;
 use crate::connections::{Capacity, Terms};
 use crate::event::Event;
-use crate::id::DeviceKey;
+use crate::id::{ConnectionRef, DeviceKey};
 use crate::ingest::{Rejected, Telemetry, Ttd};
+use crate::records::{Connected, OrderRecord, Takes};
 use crate::sessions::{End, Refused, SessionId};
 
 /// A device that is logged in. Dropping it closes the session.
@@ -148,14 +148,16 @@ impl Session {
     async fn record(&self, connection: &Connection) -> Result<(), ServiceError> {
         let shared = &self.shared;
         let connected = Connected {
-            incarnation: shared.incarnation.clone(),
+            id: ConnectionRef { incarnation: shared.incarnation.clone(), connection: connection.id() },
             session: self.id,
-            connection: connection.id(),
             client: self.client.as_deref().map(str::to_owned),
             protocol: self.protocol.as_str().to_owned(),
+            takes: Takes::Many,
+            until: None,
+            repeats: None,
         };
         let now = shared.clock.wall();
-        let event = connected.into_event(new_event_id(now), self.device.clone(), now);
+        let event = OrderRecord::Connected(connected).into_event(new_event_id(now), self.device.clone(), now);
         Ok(publish(&*shared.sink, Channel::Commands, event, shared.limits.publish_timeout).await?)
     }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::commands::CommandHandler;
 use super::*;
 use crate::auth::{AuthError, Login, Secret};
-use crate::channel::{Channel, Cursor, Flow, PublishError, Record, RecordHandler};
+use crate::channel::{Channel, Cursor, Flow, Partition, Place, PublishError, Record, RecordHandler};
 use crate::command::Command;
 use crate::connections::{Capacity, Terms};
 use crate::error::ErrorKind;
@@ -136,6 +136,14 @@ impl Record for KeyOnly {
 
     fn key(&self) -> &[u8] {
         self.0
+    }
+
+    fn partition(&self) -> Partition {
+        panic!("nothing but the key is asked for")
+    }
+
+    fn place(&self) -> Place {
+        panic!("nothing but the key is asked for")
     }
 
     fn event(&self) -> Result<Event, Malformed> {

@@ -8,11 +8,10 @@ use tokio::sync::oneshot;
 
 use crate::BoxFuture;
 use crate::channel::{
-    Channel, Cursor, EventSink, EventSource, Flow, PublishError, Record, RecordHandler, SourceError, Start,
-    Subscription,
+    Channel, Cursor, EventSink, EventSource, Flow, Partition, Place, PublishError, Record, RecordHandler,
+    SourceError, Start, Subscription,
 };
 use crate::command::Command;
-use crate::connected::CONNECTED_TYPE;
 use crate::event::{Event, Malformed};
 use crate::service::Clock;
 
@@ -156,7 +155,7 @@ impl EventSink for MemoryChannel {
         }
         let hook = self.lock().hook.clone();
         self.store(channel, event.clone());
-        if event.kind == CONNECTED_TYPE {
+        if event.kind.starts_with("io.drogue.connection.") {
             return Box::pin(async { Ok(()) });
         }
         if let Some(hook) = hook {
@@ -168,6 +167,19 @@ impl EventSink for MemoryChannel {
         Box::pin(async {
             acknowledged.await.unwrap_or_else(|_| Err(PublishError::Unavailable("it is gone".into())))
         })
+    }
+
+    fn publish_in(
+        &self,
+        channel: Channel,
+        _partition: Partition,
+        event: Event,
+    ) -> BoxFuture<'static, Result<(), PublishError>> {
+        self.publish(channel, event)
+    }
+
+    fn partitions(&self) -> u32 {
+        1
     }
 }
 
@@ -204,6 +216,11 @@ impl EventSource for MemoryChannel {
             Ok(Subscription::new(live, guard).starting_at(Cursor(first.to_string())))
         })
     }
+
+    fn cursor_behind(&self, places: &[(Channel, Vec<Option<Place>>)]) -> Result<Cursor, SourceError> {
+        let lowest = places.iter().flat_map(|(_, places)| places).min().ok_or(SourceError::InvalidCursor)?;
+        Ok(Cursor(lowest.unwrap_or_default().0.to_string()))
+    }
 }
 
 impl Subscriber {
@@ -226,6 +243,14 @@ impl Record for Stored {
 
     fn key(&self) -> &[u8] {
         &self.key
+    }
+
+    fn partition(&self) -> Partition {
+        Partition(0)
+    }
+
+    fn place(&self) -> Place {
+        Place(self.position as u64)
     }
 
     fn event(&self) -> Result<Event, Malformed> {

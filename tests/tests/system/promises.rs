@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use common::BoxFuture;
 use common::channel::{
-    Channel, Cursor, EventSource, Flow, PublishError, Record, RecordHandler, SourceError, Start, Subscription,
+    Channel, Cursor, EventSource, Flow, Partition, Place, PublishError, Record, RecordHandler, SourceError,
+    Start, Subscription,
 };
 use common::event::{Event, Malformed};
 use common::service::{Clock, DeviceService, Limits};
@@ -115,6 +116,14 @@ impl Record for KeyOnly {
 
     fn key(&self) -> &[u8] {
         b"default/elsewhere"
+    }
+
+    fn partition(&self) -> Partition {
+        panic!("nothing but the key is touched")
+    }
+
+    fn place(&self) -> Place {
+        panic!("nothing but the key is touched")
     }
 
     fn event(&self) -> Result<Event, Malformed> {

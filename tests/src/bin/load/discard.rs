@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use common::BoxFuture;
 use common::channel::{
-    Channel, EventSink, EventSource, PublishError, RecordHandler, SourceError, Start, Subscription,
+    Channel, EventSink, EventSource, Partition, PublishError, RecordHandler, SourceError, Start, Subscription,
 };
 use common::event::Event;
 
@@ -16,6 +16,19 @@ pub(crate) struct Discard;
 impl EventSink for Discard {
     fn publish(&self, _channel: Channel, _event: Event) -> BoxFuture<'static, Result<(), PublishError>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn publish_in(
+        &self,
+        channel: Channel,
+        _partition: Partition,
+        event: Event,
+    ) -> BoxFuture<'static, Result<(), PublishError>> {
+        self.publish(channel, event)
+    }
+
+    fn partitions(&self) -> u32 {
+        1
     }
 }
 

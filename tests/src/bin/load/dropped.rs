@@ -8,7 +8,7 @@ use anyhow::Context;
 use common::BoxFuture;
 use common::auth::{Login, Secret};
 use common::channel::{
-    Channel, Cursor, EventSource, Record, RecordHandler, SourceError, Start, Subscription,
+    Channel, Cursor, EventSource, Partition, Place, Record, RecordHandler, SourceError, Start, Subscription,
 };
 use common::event::{Event, Malformed};
 use common::service::{Clock, Connection, DeviceService, Limits, Protocol, Session};
@@ -103,6 +103,14 @@ impl Record for Foreign {
 
     fn key(&self) -> &[u8] {
         self.0.as_bytes()
+    }
+
+    fn partition(&self) -> Partition {
+        unreachable!("nothing but the key of a foreign command is looked at")
+    }
+
+    fn place(&self) -> Place {
+        unreachable!("nothing but the key of a foreign command is looked at")
     }
 
     fn event(&self) -> Result<Event, Malformed> {

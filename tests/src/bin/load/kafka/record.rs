@@ -36,6 +36,7 @@ pub(super) fn command(device: &str, payload: String, clock: &Clock) -> anyhow::R
         device: key(device)?,
         name: "load".parse()?,
         expires: time.saturating_add(DEFAULT_LIFETIME),
+        kept: false,
         content_type: "application/json".to_owned(),
         payload: payload.into(),
     };
