@@ -172,10 +172,19 @@ impl Client {
     /// # Errors
     /// As for [`Self::fetch`].
     pub async fn list(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+        self.list_with(path, &[]).await
+    }
+
+    /// Fetches a whole list that parameters choose, page by page.
+    ///
+    /// # Errors
+    /// As for [`Self::fetch`].
+    pub async fn list_with(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<Vec<Value>> {
         let mut things = Vec::new();
         let mut after: Option<String> = None;
         loop {
-            let request = self.request(Method::GET, path).query(&after.map(|name| [("after", name)]));
+            let request =
+                self.request(Method::GET, path).query(query).query(&after.map(|name| [("after", name)]));
             let page: Page = self.fetch(request).await?;
             things.extend(page.items);
             after = page.after;

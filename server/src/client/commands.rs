@@ -1,81 +1,120 @@
-//! `drogue command`: sends commands to devices.
+//! `drogue command`: commands to devices, and what becomes of them.
 
-use std::time::Duration;
+mod send;
 
-use clap::{Args, Subcommand};
-use common::id::{AppId, CommandName, DEFAULT_APPLICATION, DeviceId};
-use common::time::parse_duration;
-use reqwest::Method;
-use reqwest::header::CONTENT_TYPE;
-use serde::Deserialize;
-use serde_json::json;
+use clap::{Args, Subcommand, ValueEnum};
+use common::id::{AppId, DEFAULT_APPLICATION, DeviceId, EventId};
+use reqwest::{Method, RequestBuilder};
+use serde_json::Value;
 
-use super::{ApiOptions, Client, body};
+use super::{ApiOptions, Client};
 use crate::output;
 
-/// Send commands to devices.
+/// Send commands to devices, and see what becomes of them.
 #[derive(Debug, Args)]
 pub struct Commands {
     #[command(subcommand)]
     verb: Verb,
+    /// The application
+    #[arg(long, global = true, default_value = DEFAULT_APPLICATION)]
+    app: AppId,
     #[command(flatten)]
     api: ApiOptions,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Send a command to a device, and print the command's id
-    Send(Send),
+    /// Send a command to a device, and print the command's id, or what --wait asks for
+    Send(Box<send::Send>),
+    /// List the commands of a device
+    List {
+        /// The device
+        device: DeviceId,
+        /// Only those in this state
+        #[arg(long)]
+        state: Option<State>,
+    },
+    /// Show a command and its history
+    Show {
+        /// The device
+        device: DeviceId,
+        /// The command's id
+        id: EventId,
+    },
+    /// Cancel a command that is pending
+    Cancel {
+        /// The device
+        device: DeviceId,
+        /// The command's id
+        id: EventId,
+    },
 }
 
-#[derive(Debug, Args)]
-struct Send {
-    /// The device
-    device: DeviceId,
-    /// The command's name
-    name: CommandName,
-    /// The payload: '-' is standard input, '@FILE' a file
-    body: Option<String>,
-    /// The application
-    #[arg(long, default_value = DEFAULT_APPLICATION)]
-    app: AppId,
-    /// How long the command lives, as 30s or 10m
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    ttl: Option<Duration>,
-    /// The payload's content type; else JSON and text are recognised
-    #[arg(long, value_name = "TYPE")]
-    content_type: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Accepted {
-    id: String,
+/// The states of commands, as options name them.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum State {
+    Accepted,
+    Pending,
+    Delivered,
+    Replied,
+    Undelivered,
+    Expired,
+    Cancelled,
+    Superseded,
 }
 
 impl Commands {
-    /// Sends the command.
+    /// Does what was asked for.
     ///
     /// # Errors
-    /// Fails unless the command was accepted.
+    /// Fails unless the server did it; and with --wait, unless the command came to what was waited for.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Verb::Send(send) = self.verb;
         let client = Client::open(&self.api)?;
-        let path = format!("v1/apps/{}/devices/{}/commands/{}", send.app, send.device, send.name);
-        let mut request = client.request(Method::POST, &path);
-        if let Some(ttl) = send.ttl {
-            request = request.query(&[("ttl", format!("{}ms", ttl.as_millis()))]);
+        match &self.verb {
+            Verb::Send(send) => send.run(&client, &self.app, self.api.json).await,
+            Verb::List { device, state } => self.list(&client, device, *state).await,
+            Verb::Show { device, id } => {
+                let command: Value = client.fetch(self.request(&client, Method::GET, device, id)).await?;
+                Ok(output::line(format!("{command:#}"))?)
+            }
+            Verb::Cancel { device, id } => {
+                let command: Value = client.fetch(self.request(&client, Method::DELETE, device, id)).await?;
+                self.api.done(format!("command {id} is cancelled"), &command)
+            }
         }
-        if let Some(argument) = &send.body {
-            let payload = body::read(argument)?;
-            let content_type = send.content_type.unwrap_or_else(|| body::content_type(&payload).to_owned());
-            request = request.header(CONTENT_TYPE, content_type).body(payload);
-        }
-        let Accepted { id } = client.fetch(request).await?;
+    }
+
+    async fn list(&self, client: &Client, device: &DeviceId, state: Option<State>) -> anyhow::Result<()> {
+        let query = state.and_then(|state| state.to_possible_value());
+        let query = query.map(|state| [("state", state.get_name().to_owned())]);
+        let path = format!("v1/apps/{}/devices/{device}/commands", self.app);
+        let commands = client.list_with(&path, query.as_ref().map_or(&[], |query| query.as_slice())).await?;
         if self.api.json {
-            output::line(json!({ "id": id }))?
-        } else {
-            output::line(id)?
+            return Ok(output::line(Value::from(commands))?);
         }
-        Ok(())
+        let rows: Vec<_> = commands.iter().map(row).collect();
+        Ok(output::table(&rows)?)
+    }
+
+    fn request(&self, client: &Client, method: Method, device: &DeviceId, id: &EventId) -> RequestBuilder {
+        client.request(method, &format!("v1/apps/{}/devices/{device}/commands/{id}", self.app))
+    }
+}
+
+fn row(command: &Value) -> [String; 4] {
+    ["id", "name", "state", "reason"].map(|member| command[member].as_str().unwrap_or_default().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_states_are_those_of_the_events() {
+        for state in State::value_variants() {
+            let name = state.to_possible_value().unwrap().get_name().to_owned();
+            assert!(common::outcome::State::from_name(&name).is_some(), "{name}");
+        }
+        assert_eq!(State::value_variants().len(), 8);
     }
 }

@@ -39,7 +39,7 @@ enum Verb {
     },
     /// List the devices
     List,
-    /// Show a device
+    /// Show a device, and whether it can be reached now
     Show {
         /// The device
         name: DeviceId,
@@ -102,7 +102,8 @@ impl Devices {
                 self.api.names(&devices)
             }
             Verb::Show { name } => {
-                let device: Value = client.fetch(self.request(&client, Method::GET, name)).await?;
+                let mut device: Value = client.fetch(self.request(&client, Method::GET, name)).await?;
+                device["connection"] = self.connection(&client, name).await?;
                 Ok(output::line(format!("{device:#}"))?)
             }
             Verb::SetPassword { name, password } => {
@@ -123,11 +124,20 @@ impl Devices {
         client.request(method, &format!("v1/apps/{}/devices/{name}", self.app))
     }
 
+    /// Asks whether the device can be reached. A token for the registry alone is not told.
+    async fn connection(&self, client: &Client, name: &DeviceId) -> anyhow::Result<Value> {
+        let path = format!("v1/apps/{}/devices/{name}/connection", self.app);
+        match client.fetch(client.request(Method::GET, &path)).await {
+            Err(error) if has_status(&error, StatusCode::FORBIDDEN) => Ok(Value::Null),
+            result => result,
+        }
+    }
+
     async fn create(&self, client: &Client, create: &Create) -> anyhow::Result<()> {
         let name = &create.name;
         match self.require(client, name).await {
             Ok(()) => bail!("device {name} is there already; {}", self.instead(create)),
-            Err(error) if is_not_found(&error) => {}
+            Err(error) if has_status(&error, StatusCode::NOT_FOUND) => {}
             Err(error) => return Err(error),
         }
         let credential = if create.generate {
@@ -179,8 +189,8 @@ impl Devices {
     }
 }
 
-fn is_not_found(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Refused>().is_some_and(|refused| refused.status == StatusCode::NOT_FOUND)
+fn has_status(error: &anyhow::Error, status: StatusCode) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|refused| refused.status == status)
 }
 
 /// Returns the tokens that the server made for a device and shows this once.
