@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
@@ -26,6 +27,8 @@ pub struct Answer {
     pub status: u16,
     /// The media type of the body, without parameters.
     pub content_type: String,
+    /// All headers.
+    pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
 }
@@ -50,6 +53,16 @@ impl Answer {
     pub fn expect_status(&self, status: u16) -> &Self {
         assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
         self
+    }
+
+    /// Returns a header.
+    ///
+    /// # Panics
+    /// Panics if it is not there, or is no ASCII.
+    #[track_caller]
+    pub fn header(&self, name: &str) -> &str {
+        let header = self.headers.get(name).unwrap_or_else(|| panic!("there is no header {name}"));
+        header.to_str().expect("it is ASCII")
     }
 
     /// Parses the body.
@@ -157,7 +170,8 @@ pub async fn send(request: RequestBuilder) -> Answer {
         let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
         let content_type =
             content_type.and_then(|value| value.split(';').next()).unwrap_or_default().to_owned();
-        Answer { status, content_type, body: response.bytes().await.expect("the answer is whole") }
+        let headers = response.headers().clone();
+        Answer { status, content_type, headers, body: response.bytes().await.expect("the answer is whole") }
     })
     .await
 }

@@ -58,4 +58,16 @@ pub trait DeviceDriver: Copy + Send + Sync + 'static {
         payload: &[u8],
         wait: Duration,
     ) -> impl Future<Output = Result<Option<Command>, Refused>> + Send;
+
+    /// Replies to a command with a status and a payload of JSON, and waits until that is accepted.
+    ///
+    /// Over MQTT 3.1.1 a reply that is not accepted is acknowledged all the same.
+    fn reply(
+        self,
+        gate: Gate,
+        device: &Device,
+        command: &str,
+        status: u16,
+        payload: &[u8],
+    ) -> impl Future<Output = Result<(), Refused>> + Send;
 }

@@ -27,6 +27,11 @@ impl Query {
         Self { channels: vec!["telemetry"], ..Self::default() }
     }
 
+    /// Asks for what becomes of commands, from now on.
+    pub fn outcomes() -> Self {
+        Self { channels: vec!["outcomes"], ..Self::default() }
+    }
+
     /// Asks for all that is kept.
     #[must_use]
     pub fn from_earliest(self) -> Self {
@@ -92,8 +97,9 @@ impl EventStream {
         let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_owned();
         if status != 200 {
+            let headers = response.headers().clone();
             let body = response.bytes().await.expect("the answer is whole");
-            return Err(Answer { status, content_type, body });
+            return Err(Answer { status, content_type, headers, body });
         }
         assert_eq!(content_type.split(';').next(), Some("text/event-stream"));
         Ok(Self { bytes: response.bytes_stream().boxed(), buffer: Vec::new() })

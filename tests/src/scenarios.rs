@@ -2,6 +2,12 @@
 //!
 //! [`scenario_tests`](crate::scenario_tests) makes a test of each for each driver, for a shape of the cloud.
 
+mod keeping;
+mod outcomes;
+
+pub use keeping::*;
+pub use outcomes::*;
+
 use std::time::Duration;
 
 use serde_json::json;
@@ -39,6 +45,22 @@ macro_rules! for_each_scenario {
             reserved_subjects_are_refused,
             a_payload_above_the_limit_is_refused,
             a_new_device_can_log_in_at_once,
+            an_accepted_command_can_be_looked_up,
+            a_delivered_command_is_reported_to_whoever_waits_and_as_an_event,
+            row_10_a_command_for_an_absent_device_is_reported,
+            what_is_not_known_in_time_is_still_under_way,
+            a_reply_is_the_answer,
+            a_device_may_reject,
+            a_reply_of_another_device_is_refused,
+            a_second_reply_is_refused,
+            commands_with_ttl_wait_for_their_device_in_order,
+            a_command_with_ttl_for_a_device_that_is_there_is_delivered_at_once,
+            a_pending_command_expires,
+            a_pending_command_is_cancelled_and_no_other,
+            a_newer_command_supersedes_a_pending_one,
+            an_idempotency_key_makes_one_command,
+            too_many_pending_commands_are_refused,
+            a_connection_can_be_looked_up,
         }
     };
 }
@@ -362,7 +384,7 @@ pub async fn attack_crossing_tenants_by_command_reaches_nobody<D: DeviceDriver>(
 pub async fn reserved_subjects_are_refused<D: DeviceDriver>(driver: D, cloud: &Cloud) {
     let tenant = cloud.tenant().await;
     let device = tenant.device().await;
-    for subject in ["cmd", "cmd/x", "commands", "commands/a/b", "reply/1"] {
+    for subject in ["cmd", "cmd/x", "commands", "commands/a/b", "reply"] {
         let result = driver.publish(tenant.gate(), &device, subject, b"x").await;
         assert!(matches!(result, Err(Refused::Message(_))), "{subject}: {result:?}");
     }

@@ -49,12 +49,26 @@ impl DeviceDriver for HttpDevice {
         let command = name.map(|name| Command { name, id: id.expect("a command has an id"), payload });
         Ok(command)
     }
+
+    async fn reply(
+        self,
+        gate: Gate,
+        device: &Device,
+        command: &str,
+        status: u16,
+        payload: &[u8],
+    ) -> Result<(), Refused> {
+        let (subject, query) = (format!("commands/{command}/reply"), format!("?status={status}"));
+        let response = within("the answer to a reply", post(gate, device, &subject, &query, payload)).await;
+        accepted(&response)
+    }
 }
 
 async fn post(gate: Gate, device: &Device, subject: &str, query: &str, payload: &[u8]) -> Response {
     let url = format!("http://{}/v1/{subject}{query}", gate.http);
     let request = http_client().post(url);
-    let request = request.basic_auth(device.user(), Some(&device.secret));
+    let request =
+        request.basic_auth(device.user(), Some(&device.secret)).header("content-type", "application/json");
     request.body(Bytes::copy_from_slice(payload)).send().await.expect("the endpoint answers")
 }
 

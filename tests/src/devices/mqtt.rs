@@ -73,10 +73,24 @@ impl<const V5: bool> DeviceDriver for MqttDevice<V5> {
         assert_eq!(granted, [1], "QoS 1 is granted");
         client.publish(subject, 1, payload).await.map_err(refused)?;
         match tokio::time::timeout(wait, client.message()).await {
-            Ok(Some(message)) => Ok(Some(Self::command(message))),
+            Ok(Some(message)) => {
+                client.disconnect().await;
+                Ok(Some(Self::command(message)))
+            }
             // A wait that ends, or a server that ends the session: no command came.
             Ok(None) | Err(_) => Ok(None),
         }
+    }
+
+    async fn reply(
+        self,
+        gate: Gate,
+        device: &Device,
+        command: &str,
+        status: u16,
+        payload: &[u8],
+    ) -> Result<(), Refused> {
+        self.publish(gate, device, &format!("reply/{command}/{status}"), payload).await
     }
 }
 
