@@ -31,6 +31,8 @@ pub mod time;
 pub mod embedded;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "registry")]
+pub mod ledger;
 #[cfg(feature = "net")]
 pub mod net;
 #[cfg(any(feature = "embedded", feature = "registry"))]

@@ -33,11 +33,12 @@ mod postgres;
 mod settings;
 mod spec;
 mod sqlite;
-mod store;
+pub(crate) mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod token;
 mod tokens;
+pub(crate) mod work;
 mod write;
 
 use std::fmt;
@@ -76,7 +77,7 @@ pub struct Registry {
 /// What all clones share.
 struct Shared {
     home: Handle,
-    store: Store,
+    store: Arc<Store>,
     cache: Cache,
     logins: Logins,
     passwords: Passwords,
@@ -115,7 +116,7 @@ impl Registry {
         let origin = new_event_id(settings.clock.wall()).to_string();
         Ok(Arc::new(Shared {
             home,
-            store: Store::open(url, origin).await?,
+            store: Arc::new(Store::open(url, origin).await?),
             logins: Logins::new(settings.max_pending_logins),
             passwords,
             operator: settings.admin_token.as_ref().map(|token| Operator::new(&cache, token)),
@@ -140,11 +141,12 @@ impl Registry {
         T: Send + 'static,
         F: Future<Output = Result<T, RegistryError>> + Send + 'static,
     {
-        let task = self.shared.home.spawn(work(self.shared.clone()));
-        task.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "the registry's work was cut short");
-            Err(RegistryError::Unavailable)
-        })
+        store::run(&self.shared.home, work(self.shared.clone())).await
+    }
+
+    /// Returns the store, and the runtime that it must be used on, for others who keep something there.
+    pub(crate) fn store(&self) -> (Handle, Arc<Store>) {
+        (self.shared.home.clone(), self.shared.store.clone())
     }
 }
 

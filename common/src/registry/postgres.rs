@@ -18,6 +18,8 @@ use tokio::time::timeout;
 use url::Url;
 
 const CONNECTIONS: u32 = 4;
+/// How many connections may be at work beside the registry's: logins always find another.
+pub(super) const WORKERS: usize = 2;
 pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// Connections are made anew now and then, so that they follow a name that leads to another server.
@@ -41,6 +43,9 @@ const MIGRATION_SETTINGS: &str = "SET statement_timeout = 0; SET lock_timeout = 
 pub(super) const NOTIFY: &str = "NOTIFY drogue_registry";
 /// Where it tells them.
 pub(super) const CHANNEL: &str = "drogue_registry";
+
+/// Holds a name until the transaction ends. Two names of one hash wait for each other, and that is all.
+pub(super) const HOLD: &str = "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended($1, 0))";
 
 /// Returns the address as sqlx is to have it.
 ///
@@ -94,7 +99,7 @@ pub(super) async fn prepare_migration(connection: &mut AnyConnection) -> Result<
 }
 
 /// Returns the SQL of a migration for PostgreSQL: texts are ordered by their bytes, as in SQLite, whatever the
-/// database's own collation is.
+/// database's own collation is; bytes have another name.
 pub(super) fn migration(sql: &str) -> String {
-    sql.replace(" TEXT", " TEXT COLLATE \"C\"")
+    sql.replace(" TEXT", " TEXT COLLATE \"C\"").replace(" BLOB", " BYTEA")
 }

@@ -15,12 +15,14 @@ use sqlx::any::install_drivers;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Connection, SqlSafeStr, SqlStr};
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::address::{self, Address};
 use super::error::RegistryError;
+use super::work::{Kind, Work};
 use super::write::{Origin, Write};
 use super::{news, postgres, sqlite};
 
@@ -29,13 +31,21 @@ use super::{news, postgres, sqlite};
 const ANSWER: Duration = Duration::from_secs(20);
 /// How often the migrations of a file are tried, where another process makes the same file at the same time.
 const MIGRATION_ATTEMPTS: usize = 5;
+/// The tables, in the order in which they came.
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("registry", include_str!("../../migrations/0001_registry.sql")),
+    ("commands", include_str!("../../migrations/0002_commands.sql")),
+];
 
 /// The database. Must be used on the home runtime only, where the pool has its timers and tasks.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(crate) struct Store {
     pool: AnyPool,
+    kind: Kind,
     /// Held by whoever writes: within a process, writers queue here in turn instead of asking SQLite again and again.
     turn: Arc<Semaphore>,
+    /// Held by whoever works beside the registry: the same turn in SQLite, some of the connections to PostgreSQL.
+    work: Arc<Semaphore>,
     /// Tells this process's changes from those of others.
     origin: Origin,
     /// What tells the other processes that there are changes, if they listen.
@@ -66,9 +76,16 @@ impl Store {
                 Some(news::listen(options.map_err(|error| failed(error.to_string()))?, news.clone()))
             }
         };
+        let turn = Arc::new(Semaphore::new(1));
+        let (kind, work) = match &address {
+            Address::Sqlite(_) => (Kind::Sqlite, turn.clone()),
+            Address::Postgres(_) => (Kind::Postgres, Arc::new(Semaphore::new(postgres::WORKERS))),
+        };
         Ok(Self {
             pool,
-            turn: Arc::new(Semaphore::new(1)),
+            kind,
+            turn,
+            work,
             origin: Origin::new(origin),
             notify: listen.is_some().then_some(postgres::NOTIFY),
             news,
@@ -76,7 +93,7 @@ impl Store {
         })
     }
 
-    pub(super) fn pool(&self) -> &AnyPool {
+    pub(crate) fn pool(&self) -> &AnyPool {
         &self.pool
     }
 
@@ -94,18 +111,42 @@ impl Store {
         let turn = self.turn.clone().acquire_owned().await.map_err(|_| RegistryError::Unavailable)?;
         Write::begin(self.pool.begin().await?, &self.origin, self.notify, turn).await
     }
+
+    /// Begins a piece of work on tables that are not the registry's: what it writes is no change that others read of.
+    pub(crate) async fn work(&self) -> Result<Work, RegistryError> {
+        let turn = self.work.clone().acquire_owned().await.map_err(|_| RegistryError::Unavailable)?;
+        Work::begin(&self.pool, self.kind, Some(turn)).await
+    }
+
+    /// Begins to read: all that is read is of the same moment.
+    pub(crate) async fn view(&self) -> Result<Work, RegistryError> {
+        Work::begin(&self.pool, self.kind, None).await
+    }
+}
+
+/// Runs something on the runtime that the store was opened on, to its end.
+pub(crate) async fn run<T, E, F>(home: &Handle, work: F) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<RegistryError> + Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+{
+    home.spawn(work).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "the work of the registry's store was cut short");
+        Err(RegistryError::Unavailable.into())
+    })
 }
 
 /// Waits for the store as long as it may take, and no longer.
 ///
 /// # Errors
 /// Fails if the store does, or does not answer.
-pub(super) async fn in_time<T>(
-    answer: impl Future<Output = Result<T, RegistryError>>,
-) -> Result<T, RegistryError> {
+pub(crate) async fn in_time<T, E: From<RegistryError>>(
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     timeout(ANSWER, answer).await.unwrap_or_else(|_| {
         tracing::error!("the registry's store does not answer");
-        Err(RegistryError::Unavailable)
+        Err(RegistryError::Unavailable.into())
     })
 }
 
@@ -129,15 +170,16 @@ fn install() {
 async fn migrate(pool: &AnyPool, address: &Address<'_>) -> Result<(), String> {
     // Closed afterwards: the lock that PostgreSQL keeps for it must not outlive a failure.
     let mut connection = pool.acquire().await.map_err(|error| error.to_string())?.detach();
-    let registry = include_str!("../../migrations/0001_registry.sql");
     let result = match address {
         Address::Sqlite(_) => {
-            run_migrations(&mut connection, registry.into_sql_str(), MIGRATION_ATTEMPTS).await
+            let migrations = MIGRATIONS.map(|(name, sql)| (name, sql.into_sql_str()));
+            run_migrations(&mut connection, migrations, MIGRATION_ATTEMPTS).await
         }
         Address::Postgres(_) => {
             postgres::prepare_migration(&mut connection).await?;
-            let registry = AssertSqlSafe(postgres::migration(registry)).into_sql_str();
-            run_migrations(&mut connection, registry, 1).await
+            let migrations =
+                MIGRATIONS.map(|(name, sql)| (name, AssertSqlSafe(postgres::migration(sql)).into_sql_str()));
+            run_migrations(&mut connection, migrations, 1).await
         }
     };
     if let Err(error) = connection.close().await {
@@ -148,11 +190,13 @@ async fn migrate(pool: &AnyPool, address: &Address<'_>) -> Result<(), String> {
 
 async fn run_migrations(
     connection: &mut AnyConnection,
-    registry: SqlStr,
+    migrations: [(&'static str, SqlStr); MIGRATIONS.len()],
     attempts: usize,
 ) -> Result<(), String> {
-    let migrations = [Migration::new(1, Cow::Borrowed("registry"), MigrationType::Simple, registry, false)];
-    let migrator = Migrator::with_migrations(migrations.into());
+    let migrations = (1..).zip(migrations).map(|(version, (name, sql))| {
+        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql, false)
+    });
+    let migrator = Migrator::with_migrations(migrations.collect());
     let mut attempt = 1;
     loop {
         match migrator.run_direct(None, connection, false).await {
@@ -167,21 +211,22 @@ async fn run_migrations(
 }
 
 /// Writes what is kept as JSON.
-pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String, RegistryError> {
+pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<String, RegistryError> {
     serde_json::to_string(value).map_err(unreadable)
 }
 
 /// Reads what is kept as JSON.
-pub(super) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, RegistryError> {
+pub(crate) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T, RegistryError> {
     serde_json::from_str(text).map_err(unreadable)
 }
 
 /// Reads a name.
-pub(super) fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T, RegistryError> {
+pub(crate) fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T, RegistryError> {
     text.parse().map_err(unreadable)
 }
 
-fn unreadable(error: impl Display) -> RegistryError {
+/// Says to the log that the store holds what is none of ours.
+pub(crate) fn unreadable(error: impl Display) -> RegistryError {
     tracing::error!(%error, "the registry's store holds what cannot be read");
     RegistryError::Unavailable
 }
