@@ -1,33 +1,35 @@
-//! `POST /v1/apps/{app}/devices/{device}/commands/{name}`: a command on its way to a device.
+//! `/v1/apps/{app}/devices/{device}/commands`: commands on their way to a device, and what becomes of them.
 
-use std::time::Duration;
+mod answer;
+mod existing;
+mod options;
+mod view;
 
 use actix_web::http::header;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use common::channel::Channel;
 use common::command::Command;
-use common::event::{Event, OCTET_STREAM, is_content_type, is_traceparent};
+use common::event::{OCTET_STREAM, is_content_type, is_traceparent};
 use common::id::{AppId, CommandName, DeviceId, DeviceKey};
 use common::ingest::Rejected;
+use common::ledger::{Idempotency, Submission, Submitted};
 use common::registry::Scope;
 use common::service::{new_event_id, publish};
-use common::time::parse_duration;
-use common::web::{Query, TRACEPARENT, read_body, single_header};
+use common::tracker::Row;
+use common::web::{TRACEPARENT, read_body, single_header};
 use metrics::counter;
-use serde_json::json;
 
 use crate::Api;
 use crate::access::Access;
 use crate::reply::ApiError;
 use crate::request::{query, segment};
+use crate::tracker::Watch;
+pub(crate) use existing::{cancel, list, show};
+use options::Options;
+pub(crate) use view::View;
 
-/// The shortest time that a command may be given to live.
-const MIN_TTL: Duration = Duration::from_secs(1);
-/// The longest.
-const MAX_TTL: Duration = Duration::from_secs(30 * 86_400);
-
-/// Accepts a command: 202 when the channel has persisted it.
+/// Accepts a command: 202 when the channel has persisted it. Then waits for what becomes of it, if that was asked for.
 pub(crate) async fn submit(
     request: HttpRequest,
     mut payload: Payload,
@@ -36,28 +38,26 @@ pub(crate) async fn submit(
     let result = accept(&request, &mut payload, &api).await;
     let counted = result.as_ref().map_or_else(|error| error.kind().as_str(), |_| "accepted");
     counter!("drogue_commands_submitted_total", "result" => counted).increment(1);
-    let command = result?;
-    let location = format!(
-        "/v1/apps/{}/devices/{}/commands/{}",
-        command.device.application(),
-        command.device.device(),
-        command.id.as_str(),
-    );
-    Ok(HttpResponse::Accepted()
-        .insert_header((header::LOCATION, location))
-        .json(json!({ "id": command.id.as_str() })))
+    let Accepted { row, wait } = result?;
+    match wait {
+        None => Ok(answer::accepted(&row)),
+        Some((wait, watch)) => answer::after(&api, row, wait, watch).await,
+    }
 }
 
-async fn accept(request: &HttpRequest, payload: &mut Payload, api: &Api) -> Result<Event, ApiError> {
-    let access = Access::of(request, api).await?;
-    let application = AppId::from_segment(segment(request, "app"))?;
-    access.permit(&application, Scope::Command)?;
-    let device = DeviceId::from_segment(segment(request, "device"))?;
+/// A command that is accepted, and the wait that was asked for.
+struct Accepted {
+    row: Row,
+    wait: Option<(options::Wait, Watch)>,
+}
+
+async fn accept(request: &HttpRequest, payload: &mut Payload, api: &Api) -> Result<Accepted, ApiError> {
+    let device = commanded(request, api).await?;
     let name = CommandName::from_segment(segment(request, "name"))?;
-    let lifetime = ttl(&query(request, &["ttl"])?)?;
+    let options = Options::read(request)?;
     let content_type = content_type(request)?;
     let traceparent = single_header(request.headers(), &TRACEPARENT).unwrap_or_default();
-    let device = DeviceKey::new(&application, &device);
+    let traceparent = traceparent.filter(|text| is_traceparent(text)).map(str::to_owned);
     let backends = &api.backends;
     if !backends.registry.device_exists(&device).await? {
         return Err(ApiError::NoDevice(device));
@@ -69,23 +69,61 @@ async fn accept(request: &HttpRequest, payload: &mut Payload, api: &Api) -> Resu
         id: new_event_id(now),
         device,
         name,
-        expires: now.saturating_add(lifetime.unwrap_or(limits.command_lifetime)),
-        kept: lifetime.is_some(),
+        expires: now.saturating_add(options.ttl.unwrap_or(limits.command_lifetime)),
+        kept: options.ttl.is_some(),
         content_type,
         payload,
     };
-    let event = command.into_event(now, traceparent.filter(|text| is_traceparent(text)).map(str::to_owned));
-    publish(&*backends.sink, Channel::Commands, event.clone(), limits.publish_timeout).await?;
-    Ok(event)
+    let watch = options.wait.map(|wait| (wait, backends.tracker.watch(command.id.clone())));
+    let mut superseded = Vec::new();
+    if options.needs_row() {
+        match backends.tracker.ledger().submit(submission(api, &options, &command, traceparent.clone())).await? {
+            Submitted::New { superseded: rows } => superseded = rows,
+            Submitted::Same(row) => return Ok(again(api, row, options.wait)),
+            Submitted::Conflict => return Err(ApiError::KeyConflict),
+            Submitted::Full => return Err(ApiError::TooManyPending(api.max_pending)),
+        }
+    }
+    let row = Row::accepted(&command, now);
+    let event = command.into_event(now, traceparent);
+    publish(&*backends.sink, Channel::Commands, event, limits.publish_timeout).await?;
+    for old in superseded {
+        existing::tell(api, &old, row.id.clone()).await;
+    }
+    Ok(Accepted { row, wait: watch })
 }
 
-fn ttl(query: &Query) -> Result<Option<Duration>, ApiError> {
-    let Some(text) = query.one("ttl")? else { return Ok(None) };
-    match parse_duration(text) {
-        Ok(ttl) if (MIN_TTL..=MAX_TTL).contains(&ttl) => Ok(Some(ttl)),
-        Ok(_) => Err(ApiError::Parameter("ttl is 1s at least and 30d at most".to_owned())),
-        Err(error) => Err(ApiError::Parameter(format!("ttl: {error}"))),
+/// Returns the device of the path, which the bearer may command.
+async fn commanded(request: &HttpRequest, api: &Api) -> Result<DeviceKey, ApiError> {
+    let access = Access::of(request, api).await?;
+    let application = AppId::from_segment(segment(request, "app"))?;
+    access.permit(&application, Scope::Command)?;
+    let device = DeviceId::from_segment(segment(request, "device"))?;
+    Ok(DeviceKey::new(&application, &device))
+}
+
+fn submission(api: &Api, options: &Options, command: &Command, traceparent: Option<String>) -> Submission {
+    Submission {
+        command: command.clone(),
+        accepted: api.backends.clock.wall(),
+        traceparent,
+        idempotency: options.idempotency_key.clone().map(|key| Idempotency {
+            key,
+            fingerprint: options.fingerprint(command),
+        }),
+        supersede: options.supersede.clone(),
+        max_pending: api.max_pending,
     }
+}
+
+/// Goes on with a command that the same request made before.
+fn again(api: &Api, row: Row, wait: Option<options::Wait>) -> Accepted {
+    let wait = wait.map(|wait| {
+        let watch = api.backends.tracker.watch(row.id.clone());
+        watch.learn(row.state, row.reason);
+        (wait, watch)
+    });
+    Accepted { row, wait }
 }
 
 fn content_type(request: &HttpRequest) -> Result<String, ApiError> {
@@ -94,4 +132,15 @@ fn content_type(request: &HttpRequest) -> Result<String, ApiError> {
         Some(text) if is_content_type(text) => Ok(text.to_owned()),
         Some(_) => Err(ApiError::Rejected(Rejected::ContentType)),
     }
+}
+
+/// Tells how a device can be reached.
+pub(crate) async fn connection(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, ApiError> {
+    let device = commanded(&request, &api).await?;
+    query(&request, &[])?;
+    if !api.backends.registry.device_exists(&device).await? {
+        return Err(ApiError::NoDevice(device));
+    }
+    let reach = api.backends.tracker.reach(&device).unwrap_or_default();
+    Ok(HttpResponse::Ok().json(view::Connection::of(&reach)))
 }

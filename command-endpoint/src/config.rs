@@ -24,6 +24,10 @@ pub struct Config {
     #[arg(long, env = "DROGUE_API_MAX_IMPORT", value_name = "LINES", default_value = "100000", value_parser = clap::value_parser!(u32).range(1..))]
     pub api_max_import: u32,
 
+    /// The most commands that may wait for a device; a further one is refused with 429
+    #[arg(long, env = "DROGUE_MAX_PENDING", value_name = "COUNT", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub max_pending: u32,
+
     /// How long a TLS handshake may take
     #[arg(long, env = "DROGUE_API_TLS_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
     pub api_tls_timeout: Duration,
@@ -73,6 +77,7 @@ impl Default for Config {
             api_max_streams: 100,
             api_body_timeout: Duration::from_secs(30),
             api_max_import: 100_000,
+            max_pending: 50,
             api_tls_timeout: Duration::from_secs(5),
             api_head_timeout: Duration::from_secs(5),
             api_idle_timeout: Duration::from_secs(75),

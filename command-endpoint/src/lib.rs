@@ -20,6 +20,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod tracker;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use common::web::{WebError, serve};
 use tokio::sync::Semaphore;
 
 pub use config::Config;
+pub use tracker::{Tracker, TrackerError, Tracking};
 
 /// What the endpoint works with. Only a `main` knows what is behind the traits.
 #[derive(Clone)]
@@ -43,6 +45,8 @@ pub struct Backends {
     pub source: Arc<dyn EventSource>,
     /// Knows applications, devices and tokens.
     pub registry: Registry,
+    /// Knows what becomes of commands.
+    pub tracker: Tracker,
     /// Tells the time.
     pub clock: Clock,
     /// Limits on payloads, on how long the channel may take, and on how long a command lives.
@@ -63,6 +67,7 @@ struct Api {
     streams: Arc<Semaphore>,
     max_streams: u16,
     max_import: usize,
+    max_pending: u32,
     body_timeout: Duration,
     shutdown: Shutdown,
 }
@@ -82,6 +87,7 @@ pub async fn run(
         streams: Arc::new(Semaphore::new(config.api_max_streams.into())),
         max_streams: config.api_max_streams,
         max_import: usize::try_from(config.api_max_import).unwrap_or(usize::MAX),
+        max_pending: config.max_pending,
         body_timeout: config.api_body_timeout,
         shutdown: shutdown.clone(),
     });
@@ -104,8 +110,14 @@ fn routes(app: &mut ServiceConfig, api: &Data<Api>) {
         .route(delete().to(devices::delete));
     let token = resource("/v1/apps/{app}/tokens/{token}").route(delete().to(tokens::delete));
     let events = resource("/v1/apps/{app}/events").route(get().to(events::follow));
-    let commands =
-        resource("/v1/apps/{app}/devices/{device}/commands/{name}").route(post().to(commands::submit));
+    // A name and an id look alike: what is sent to is a name, what is asked for is an id.
+    let commands = resource("/v1/apps/{app}/devices/{device}/commands").route(get().to(commands::list));
+    let command = resource("/v1/apps/{app}/devices/{device}/commands/{name}")
+        .route(post().to(commands::submit))
+        .route(get().to(commands::show))
+        .route(delete().to(commands::cancel));
+    let connection =
+        resource("/v1/apps/{app}/devices/{device}/connection").route(get().to(commands::connection));
     app.app_data(api.clone()).service(resource("/v1/apps").route(get().to(applications::list))).service((
         application,
         tokens,
@@ -114,5 +126,7 @@ fn routes(app: &mut ServiceConfig, api: &Data<Api>) {
         device,
         events,
         commands,
+        command,
+        connection,
     ));
 }

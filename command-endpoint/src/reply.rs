@@ -6,10 +6,13 @@ use actix_web::{HttpResponse, ResponseError};
 use common::auth::AuthError;
 use common::channel::{PublishError, SourceError};
 use common::error::ErrorKind;
-use common::id::{AppId, DeviceKey, InvalidId};
+use common::id::{AppId, DeviceKey, EventId, InvalidId};
 use common::ingest::Rejected;
+use common::ledger::LedgerError;
 use common::registry::{RegistryError, Scope};
 use common::web::{BodyError, Challenge, HeaderError, Problem, QueryError};
+
+use crate::commands::View;
 
 /// Says why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +53,18 @@ pub(crate) enum ApiError {
     Publish(#[from] PublishError),
     #[error(transparent)]
     Source(#[from] SourceError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("the device has no command '{0}'")]
+    NoCommand(EventId),
+    #[error("another request was made with this idempotency-key: another name, parameter or body")]
+    KeyConflict,
+    #[error("{0} commands wait for the device already, try again when some were delivered (option --max-pending)")]
+    TooManyPending(u32),
+    #[error("only a command that waits can be cancelled; this one {}", .0.said())]
+    NotPending(Box<View>),
+    #[error("the command {}", .0.said())]
+    NotReached(Box<View>),
     #[error("{0} streams are open already, try again later (option --api-max-streams)")]
     TooManyStreams(u16),
 }
@@ -80,7 +95,10 @@ impl ApiError {
             Self::Registry(error) => error.kind(),
             Self::Publish(error) => error.kind(),
             Self::Source(error) => error.kind(),
-            Self::TooManyStreams(_) => ErrorKind::Overloaded,
+            Self::Ledger(error) => error.kind(),
+            Self::NoCommand(_) => ErrorKind::NotFound,
+            Self::KeyConflict | Self::NotPending(_) | Self::NotReached(_) => ErrorKind::Conflict,
+            Self::TooManyStreams(_) | Self::TooManyPending(_) => ErrorKind::Overloaded,
         }
     }
 
@@ -96,6 +114,9 @@ impl ApiError {
     fn problem(&self) -> Problem {
         if let Self::Body(error) = self {
             return error.clone().into();
+        }
+        if let Self::NotPending(command) | Self::NotReached(command) = self {
+            return Problem::new(self.kind(), self.to_string()).members(command.members());
         }
         match self.special_status() {
             Some(status) => Problem::with_status(status, self.to_string()),

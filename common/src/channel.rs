@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::BoxFuture;
 use crate::error::ErrorKind;
 use crate::event::{Event, Malformed};
+use crate::id::DeviceKey;
 
 /// A named log of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,6 +78,9 @@ pub trait EventSink: Send + Sync {
 
     /// Returns the number of partitions that the channels `commands` and `outcomes` have each.
     fn partitions(&self) -> u32;
+
+    /// Returns the partition of these channels in which a device's records lie.
+    fn partition_of(&self, device: &DeviceKey) -> Partition;
 }
 
 /// Says why an event is not known to be in the channel.

@@ -36,6 +36,7 @@ use crate::channel::{
     Start, Subscription,
 };
 use crate::event::Event;
+use crate::id::DeviceKey;
 use crate::process::Clock;
 use row::Row;
 use shared::Shared;
@@ -170,6 +171,10 @@ impl EventSink for EmbeddedLog {
 
     fn partitions(&self) -> u32 {
         1
+    }
+
+    fn partition_of(&self, _device: &DeviceKey) -> Partition {
+        Partition(0)
     }
 }
 

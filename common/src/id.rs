@@ -125,6 +125,12 @@ ids! {
 }
 
 impl EventId {
+    /// Returns when an id was made that is a UUIDv7, in milliseconds since the Unix epoch.
+    pub fn made_at(&self) -> Option<u64> {
+        let (seconds, nanos) = self.as_str().parse::<uuid::Uuid>().ok()?.get_timestamp()?.to_unix();
+        Some(seconds.saturating_mul(1000) + u64::from(nanos) / 1_000_000)
+    }
+
     /// Makes an id of a UUID.
     pub fn from_uuid(uuid: uuid::Uuid) -> Self {
         let mut text = uuid::Uuid::encode_buffer();
@@ -254,6 +260,14 @@ mod tests {
         assert!(DeviceId::from_segment("a%252Fb").is_err());
         assert!(DeviceId::from_segment("%2e%2e").is_err());
         assert!(DeviceId::from_segment("a%2Fb").is_err());
+    }
+
+    #[test]
+    fn an_id_that_is_a_uuid_of_version_7_tells_its_time() {
+        let made_at = |id: &str| id.parse::<EventId>().unwrap().made_at();
+        assert_eq!(made_at("018bcfe5-687b-7000-8000-000000000001"), Some(1_700_000_000_123));
+        assert_eq!(made_at("018bcfe5-687b-4000-8000-000000000001"), None);
+        assert_eq!(made_at("42"), None);
     }
 
     #[test]

@@ -37,6 +37,7 @@ use crate::channel::{
     Start, Subscription,
 };
 use crate::event::Event;
+use crate::id::DeviceKey;
 use crate::process::Clock;
 use cluster::Cluster;
 use positions::Positions;
@@ -99,6 +100,12 @@ impl EventSink for KafkaChannels {
 
     fn partitions(&self) -> u32 {
         u32::try_from(self.shared.cluster.topic(Channel::Commands).partitions).unwrap_or(0)
+    }
+
+    fn partition_of(&self, device: &DeviceKey) -> Partition {
+        let partitions = self.shared.cluster.topic(Channel::Commands).partitions;
+        let partition = cluster::partition_of(device.as_str().as_bytes(), partitions);
+        Partition(u32::try_from(partition).unwrap_or(0))
     }
 }
 

@@ -181,6 +181,10 @@ impl EventSink for MemoryChannel {
     fn partitions(&self) -> u32 {
         1
     }
+
+    fn partition_of(&self, _device: &DeviceKey) -> Partition {
+        Partition(0)
+    }
 }
 
 impl EventSource for MemoryChannel {

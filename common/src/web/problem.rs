@@ -7,6 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::error::ErrorKind;
 
@@ -28,6 +29,7 @@ pub struct Problem {
     status: StatusCode,
     detail: String,
     headers: Vec<(HeaderName, HeaderValue)>,
+    members: Map<String, Value>,
     close: bool,
 }
 
@@ -39,7 +41,7 @@ impl Problem {
 
     /// Makes the response to a failure that only HTTP knows.
     pub fn with_status(status: StatusCode, detail: impl Into<String>) -> Self {
-        let problem = Self { status, detail: detail.into(), headers: Vec::new(), close: false };
+        let problem = Self { status, detail: detail.into(), headers: Vec::new(), members: Map::new(), close: false };
         match status {
             // What failed for want of capacity or of something else may succeed at once elsewhere or a little later.
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
@@ -64,6 +66,12 @@ impl Problem {
     /// Adds a header to the response.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
+        self
+    }
+
+    /// Adds members to the body (RFC 9457, section 3.2).
+    pub fn members(mut self, members: Map<String, Value>) -> Self {
+        self.members.extend(members);
         self
     }
 
@@ -116,6 +124,7 @@ impl ResponseError for Problem {
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
             detail: &self.detail,
+            members: &self.members,
         })
     }
 }
@@ -125,6 +134,8 @@ struct Body<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
+    #[serde(flatten)]
+    members: &'a Map<String, Value>,
 }
 
 #[cfg(test)]
@@ -140,6 +151,14 @@ mod tests {
         assert_eq!(response.headers().get(header::CONTENT_TYPE).unwrap(), PROBLEM_JSON);
         let body = response.into_body().try_into_bytes().unwrap();
         assert_eq!(body, r#"{"title":"Payload Too Large","status":413,"detail":"say \"less\""}"#);
+    }
+
+    #[test]
+    fn a_problem_has_members_of_its_own() {
+        let members = Map::from_iter([("state".to_owned(), Value::from("expired"))]);
+        let response = Problem::new(ErrorKind::Conflict, "x").members(members).error_response();
+        let body = response.into_body().try_into_bytes().unwrap();
+        assert_eq!(body, r#"{"title":"Conflict","status":409,"detail":"x","state":"expired"}"#);
     }
 
     #[test]

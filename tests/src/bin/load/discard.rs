@@ -30,6 +30,10 @@ impl EventSink for Discard {
     fn partitions(&self) -> u32 {
         1
     }
+
+    fn partition_of(&self, _device: &DeviceKey) -> Partition {
+        Partition(0)
+    }
 }
 
 impl EventSource for Discard {

@@ -1,0 +1,80 @@
+//! Which partitions this replica has charge of: a fair share of them, by leases in the ledger.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::channel::Partition;
+use common::ledger::{Lease, LedgerError};
+use common::service::Shutdown;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Shared;
+
+/// How long a lease lasts that nobody renews.
+const LEASE: Duration = Duration::from_secs(5);
+/// How often leases are renewed, and others looked for.
+const RENEWAL: Duration = Duration::from_secs(1);
+
+/// Takes and renews leases until the shutdown.
+pub(super) async fn keep(shared: Arc<Shared>, shutdown: Shutdown) {
+    let mut tick = interval(RENEWAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = false;
+    while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+        if !shared.is_caught_up() {
+            continue;
+        }
+        match turn(&shared).await {
+            Ok(()) => failing = false,
+            Err(error) if failing => tracing::debug!(%error, "leases cannot be renewed"),
+            Err(error) => {
+                failing = true;
+                tracing::warn!(%error, "leases cannot be renewed, trying again");
+            }
+        }
+    }
+}
+
+async fn turn(shared: &Shared) -> Result<(), LedgerError> {
+    let held: Vec<Lease> = shared.seats.iter().filter_map(|seat| *seat.lease.borrow()).collect();
+    let renewed = shared.ledger.renew(&shared.replica, &held, shared.clock.wall(), LEASE).await?;
+    for lost in held.iter().filter(|lease| !renewed.held.contains(lease)) {
+        shared.seat(lost.partition).set_lease(None);
+    }
+    let trackers = usize::try_from(renewed.trackers).unwrap_or(1).max(1);
+    let share = shared.seats.len().div_ceil(trackers);
+    // Others start without any: what is above the share is theirs.
+    for surplus in renewed.held.iter().skip(share) {
+        shared.seat(surplus.partition).set_lease(None);
+        shared.ledger.give_up(*surplus).await?;
+    }
+    let mut missing = share.saturating_sub(renewed.held.len());
+    for seat in shared.seats.iter().filter(|seat| seat.lease.borrow().is_none()) {
+        if missing == 0 {
+            break;
+        }
+        if let Some(lease) = acquire(shared, seat.partition).await? {
+            seat.set_lease(Some(lease));
+            missing -= 1;
+        }
+    }
+    Ok(())
+}
+
+async fn acquire(shared: &Shared, partition: Partition) -> Result<Option<Lease>, LedgerError> {
+    shared.ledger.acquire(partition, &shared.replica, shared.clock.wall(), LEASE).await
+}
+
+/// Gives all leases back, so that others need not wait for their end.
+pub(super) async fn leave(shared: &Shared) {
+    let leases: Vec<Lease> = shared.seats.iter().filter_map(|seat| *seat.lease.borrow()).collect();
+    for lease in leases {
+        shared.seat(lease.partition).set_lease(None);
+        if let Err(error) = shared.ledger.give_up(lease).await {
+            tracing::debug!(%error, "a lease is left to its end");
+        }
+    }
+    if let Err(error) = shared.ledger.leave(&shared.replica).await {
+        tracing::debug!(%error, "the replica's entry is left to its end");
+    }
+}
