@@ -137,6 +137,7 @@ async fn events_are_followed_as_one_cloudevent_a_line() {
     let lines = tests::wait::within("three lines", read).await.unwrap();
     events.kill().unwrap();
     events.wait().unwrap();
+    assert_eq!(lines.len(), 3, "the command has ended: {lines:?}");
     for (number, line) in lines.iter().enumerate() {
         let event = json(line);
         assert_eq!(event["subject"], format!("n{number}"));

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use tests::binary::run_directory;
 use tests::clients::have;
@@ -35,8 +35,11 @@ impl Lines {
     }
 }
 
-/// A line that runs in a shell, in a terminal, as a person runs it.
+/// A line that runs in a shell, in a terminal, as a person runs it. When this is dropped, its terminal is closed.
+///
+/// In a test that fails, it prints what became of it.
 struct Running {
+    line: String,
     process: Child,
     output: PathBuf,
 }
@@ -45,12 +48,19 @@ impl Running {
     fn start(shell: &str, line: &str) -> Self {
         let output = run_directory().join(format!("{}.terminal", unique()));
         let file = File::create(&output).expect("the run directory can be written");
+        // Under `nohup` a line would outlive its terminal, and its client take the session back from the next one.
+        let mut script = Command::new("env");
         // `script` gives the line a terminal, in which clients print what they show to people.
-        let mut script = Command::new("script");
-        script.args(["--quiet", "--flush", "--return", "--command", line, "/dev/null"]);
+        script.args(["--default-signal=HUP", "script", "--quiet", "--flush", "--return"]);
+        script.args(["--command", line, "/dev/null"]);
         script.env("SHELL", shell).env("TERM", "dumb").env_remove("DROGUE_TOKEN");
         let script = script.stdin(Stdio::null()).stdout(file.try_clone().expect("a file")).stderr(file);
-        Self { process: script.spawn().expect("script runs"), output }
+        Self { line: line.to_owned(), process: script.spawn().expect("script runs"), output }
+    }
+
+    /// Returns the status of the line if it has ended.
+    fn status(&mut self) -> Option<ExitStatus> {
+        self.process.try_wait().expect("it is a child")
     }
 
     /// Returns what the terminal shows, without colours.
@@ -60,26 +70,35 @@ impl Running {
     }
 
     async fn ended(mut self) -> String {
-        let process = &mut self.process;
         let status = eventually("the line ends", || {
-            let status = process.try_wait().expect("it is a child");
+            let status = self.status();
             async move { status }
         })
         .await;
-        assert!(status.success(), "{status}: {}", self.shown());
+        assert!(status.success(), "the line fails");
         self.shown()
     }
 
-    async fn shows(&self, text: &str) {
-        eventually(&format!("{text:?} is shown"), || async { self.shown().contains(text).then_some(()) })
-            .await;
+    /// Tells whether the terminal shows a text yet.
+    ///
+    /// # Panics
+    /// Panics if it does not and the line has ended.
+    fn shows(&mut self, text: &str) -> bool {
+        let ended = self.status().is_some();
+        let shows = self.shown().contains(text);
+        assert!(shows || !ended, "the line has ended without {text:?}");
+        shows
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let status = self.status().map_or("runs".to_owned(), |status| status.to_string());
         drop(self.process.kill());
         drop(self.process.wait());
+        if std::thread::panicking() {
+            eprintln!("{}\n({status}) shows: {}", self.line, self.shown());
+        }
     }
 }
 
@@ -106,9 +125,14 @@ async fn exchange(server: &Server, shell: &str, line: &str) -> String {
     let telemetry = stream.next().await;
     assert_eq!(telemetry.attribute("subject"), "temperature");
     assert_eq!(telemetry.event["data"], serde_json::json!({"temp": 42}));
+    send_command(server, shell).await;
+    device.ended().await
+}
+
+/// Runs the line that sends a command.
+async fn send_command(server: &Server, shell: &str) {
     let sent = Running::start(shell, Lines::of(server).command()).ended().await;
     assert!(sent.contains("HTTP/1.1 202 Accepted"), "{sent}");
-    device.ended().await
 }
 
 #[tokio::test]
@@ -133,15 +157,18 @@ async fn the_http_lines_work_as_printed() {
 
 /// Runs a line that subscribes, sends commands until it shows one, and ends it.
 async fn subscribe(server: &Server, shell: &str, line: &str) {
-    let device = Running::start(shell, line);
-    let command = Lines::of(server).command().to_owned();
-    eventually("the device prints the command", || async {
-        // One that comes before the subscription is nobody's: hence again.
-        Running::start(shell, &command).ended().await;
-        device.shown().contains("cmd {\"set-temp\": 40}").then_some(())
+    let mut device = Running::start(shell, line);
+    eventually("the device prints the command", || {
+        let printed = device.shows("cmd {\"set-temp\": 40}");
+        async move {
+            // One that comes before the subscription is nobody's: hence again.
+            if !printed {
+                send_command(server, shell).await;
+            }
+            printed.then_some(())
+        }
     })
     .await;
-    device.shows("cmd {\"set-temp\": 40}").await;
 }
 
 #[tokio::test]
