@@ -1,6 +1,6 @@
 //! The registry as a whole: what its parts do together, on a real file, and on a real server where there is one.
 
-mod database;
+pub(crate) mod database;
 mod devices;
 mod logins;
 mod postgres;
@@ -36,7 +36,7 @@ impl std::ops::Deref for Fixture {
 }
 
 /// Passwords that cost next to nothing, and changes of other processes seen quickly.
-fn settings() -> RegistrySettings {
+pub(crate) fn settings() -> RegistrySettings {
     RegistrySettings {
         password_cost: PasswordCost { memory: 8, passes: 1, lanes: 1 },
         poll_interval: Duration::from_millis(20),

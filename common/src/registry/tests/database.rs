@@ -42,7 +42,7 @@ macro_rules! on_each_store {
         }
     };
 }
-pub(super) use on_each_store;
+pub(crate) use on_each_store;
 
 /// Makes a test of a function on PostgreSQL, which is skipped where there is none.
 macro_rules! on_postgres {
@@ -57,7 +57,7 @@ macro_rules! on_postgres {
         }
     };
 }
-pub(super) use on_postgres;
+pub(crate) use on_postgres;
 
 /// Another order than that of bytes, in which upper and lower case are side by side.
 const CREATE: &str = "TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'en-US'";
@@ -65,24 +65,24 @@ const TERMINATE: &str = "SELECT pg_terminate_backend(pid)::text FROM pg_stat_act
 
 /// A database that goes when the last of its clones does.
 #[derive(Clone)]
-pub(super) enum Database {
+pub(crate) enum Database {
     Sqlite(Arc<TempDir>),
     Postgres(Arc<Postgres>),
 }
 
 impl Database {
-    pub(super) fn sqlite() -> Self {
+    pub(crate) fn sqlite() -> Self {
         Self::Sqlite(Arc::new(tempfile::tempdir().unwrap()))
     }
 
     /// Makes a database on the server, or says that `test` is skipped.
-    pub(super) fn postgres(test: &str) -> Option<Self> {
+    pub(crate) fn postgres(test: &str) -> Option<Self> {
         let server = Url::parse(&testing::postgres(test)?).expect("DATABASE_URL is an address");
         Some(Self::Postgres(Arc::new(Postgres::create(&server, CREATE))))
     }
 
     /// Runs a test on a runtime that ends before the database does: the server waits for clients that are logging in.
-    pub(super) fn run<F: Future<Output = ()>>(&self, test: impl FnOnce(Self) -> F) {
+    pub(crate) fn run<F: Future<Output = ()>>(&self, test: impl FnOnce(Self) -> F) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(test(self.clone()));
     }
@@ -95,14 +95,14 @@ impl Database {
         }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         match self {
             Self::Sqlite(directory) => sqlite_url(&directory.path().join("registry.sqlite")),
             Self::Postgres(database) => database.url.to_string(),
         }
     }
 
-    pub(super) async fn open(&self, settings: RegistrySettings) -> Registry {
+    pub(crate) async fn open(&self, settings: RegistrySettings) -> Registry {
         Registry::open(&self.url(), settings).await.unwrap()
     }
 
@@ -112,7 +112,7 @@ impl Database {
     }
 
     /// Returns all that is kept, as bytes.
-    pub(super) async fn contents(&self) -> Vec<u8> {
+    pub(crate) async fn contents(&self) -> Vec<u8> {
         match self {
             Self::Sqlite(directory) => {
                 let files = std::fs::read_dir(directory.path()).unwrap();
@@ -120,7 +120,9 @@ impl Database {
             }
             Self::Postgres(database) => {
                 let mut rows = Vec::new();
-                for table in ["applications", "devices", "tokens", "changes"] {
+                for table in
+                    ["applications", "devices", "tokens", "changes", "commands", "partitions", "snapshots"]
+                {
                     rows.extend(database.query(&format!("SELECT t.*::text FROM {table} t")).await);
                 }
                 rows.concat().into_bytes()
@@ -130,7 +132,7 @@ impl Database {
 }
 
 /// A database of a PostgreSQL server.
-pub(super) struct Postgres {
+pub(crate) struct Postgres {
     /// Where the server is asked for things that are not the registry's.
     pub(super) server: Url,
     pub(super) url: Url,
