@@ -77,7 +77,12 @@ async fn accept(request: &HttpRequest, payload: &mut Payload, api: &Api) -> Resu
     let watch = options.wait.map(|wait| (wait, backends.tracker.watch(command.id.clone())));
     let mut superseded = Vec::new();
     if options.needs_row() {
-        match backends.tracker.ledger().submit(submission(api, &options, &command, traceparent.clone())).await? {
+        match backends
+            .tracker
+            .ledger()
+            .submit(submission(api, &options, &command, traceparent.clone()))
+            .await?
+        {
             Submitted::New { superseded: rows } => superseded = rows,
             Submitted::Same(row) => return Ok(again(api, row, options.wait)),
             Submitted::Conflict => return Err(ApiError::KeyConflict),
@@ -107,10 +112,10 @@ fn submission(api: &Api, options: &Options, command: &Command, traceparent: Opti
         command: command.clone(),
         accepted: api.backends.clock.wall(),
         traceparent,
-        idempotency: options.idempotency_key.clone().map(|key| Idempotency {
-            key,
-            fingerprint: options.fingerprint(command),
-        }),
+        idempotency: options
+            .idempotency_key
+            .clone()
+            .map(|key| Idempotency { key, fingerprint: options.fingerprint(command) }),
         supersede: options.supersede.clone(),
         max_pending: api.max_pending,
     }

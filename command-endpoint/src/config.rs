@@ -4,8 +4,13 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::Args;
+use common::id::EventId;
+use common::service::Limits;
 use common::time::parse_duration;
+use common::tracker::Settings;
 use common::web::WebConfig;
+
+use crate::tracker::TrackerSettings;
 
 /// Options of the application interface.
 #[derive(Debug, Clone, Args)]
@@ -58,6 +63,17 @@ pub struct Config {
 }
 
 impl Config {
+    /// Returns what the trackers go by. `sole` is the start of the only device endpoint, where there is but one.
+    pub fn tracker(&self, limits: &Limits, sole: Option<EventId>) -> TrackerSettings {
+        let settings = Settings {
+            lapse_after: limits.lapse_after,
+            max_pending: usize::try_from(self.max_pending).unwrap_or(usize::MAX),
+            sole,
+            ..Settings::default()
+        };
+        TrackerSettings { settings, lifetime: limits.command_lifetime }
+    }
+
     /// Returns the limits of the server.
     pub(crate) fn web(&self) -> WebConfig {
         WebConfig {

@@ -34,7 +34,7 @@ use common::web::{WebError, serve};
 use tokio::sync::Semaphore;
 
 pub use config::Config;
-pub use tracker::{Tracker, TrackerError, Tracking};
+pub use tracker::{Tracker, TrackerError, TrackerSettings, Tracking};
 
 /// What the endpoint works with. Only a `main` knows what is behind the traits.
 #[derive(Clone)]

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use command_endpoint::Tracker;
 use common::net::Listen;
 use common::service::Shutdown;
 use common::startup::{self, AdminTokenOptions, Channels, Replica, ReplicaOptions};
@@ -42,7 +43,12 @@ async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<()> {
     let replica = Replica::open(replica, listen, tls_listen, admin_token.read()?).await?;
     let mut services = replica.services(shutdown.clone());
     let Replica { channels: Channels { sink, source, .. }, registry, clock, limits, .. } = replica;
-    let backends = command_endpoint::Backends { sink, source, registry, clock, limits };
+    let (tracker, tracking) =
+        Tracker::start(sink.clone(), &*source, &registry, api.tracker(&limits, None), clock.clone()).await?;
+    let watched = tracker.clone();
+    services.require("tracker", move || watched.is_live());
+    services.spawn("tracker", tracking.run(shutdown.clone()));
+    let backends = command_endpoint::Backends { sink, source, registry, tracker, clock, limits };
     services.spawn("api", command_endpoint::run(api, replica.listeners, backends, shutdown));
     services.run(replica.admin, replica.metrics).await
 }

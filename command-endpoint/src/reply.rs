@@ -59,7 +59,9 @@ pub(crate) enum ApiError {
     NoCommand(EventId),
     #[error("another request was made with this idempotency-key: another name, parameter or body")]
     KeyConflict,
-    #[error("{0} commands wait for the device already, try again when some were delivered (option --max-pending)")]
+    #[error(
+        "{0} commands wait for the device already, try again when some were delivered (option --max-pending)"
+    )]
     TooManyPending(u32),
     #[error("only a command that waits can be cancelled; this one {}", .0.said())]
     NotPending(Box<View>),

@@ -18,10 +18,12 @@ mod watch;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use common::channel::{Channel, EventSink, EventSource, Partition, SourceError, Start, Subscription};
+use common::channel::{Channel, EventSink, EventSource, Partition, Place, SourceError, Start, Subscription};
 use common::id::{DeviceKey, EventId};
-use common::ledger::{Ledger, Loaded};
+use common::ledger::{Ledger, LedgerError, Loaded};
+use common::registry::Registry;
 use common::service::{Clock, Shutdown, new_event_id};
 use common::tracker::{PartitionTracker, Reach, Row, Settings, Snapshot};
 use tokio::sync::mpsc;
@@ -30,8 +32,8 @@ use tokio::task::JoinSet;
 use feed::{Feed, Item};
 use mark::Mark;
 use seat::{Seat, Work};
-pub(crate) use watch::{Progress, Watch};
 use watch::Watches;
+pub(crate) use watch::{Progress, Watch};
 
 /// So many records may wait for the tracker of a partition.
 const QUEUE: usize = 1024;
@@ -45,7 +47,16 @@ pub enum TrackerError {
     Source(#[from] SourceError),
     /// The ledger cannot be read.
     #[error("the trackers cannot start: {0}")]
-    Ledger(#[from] common::ledger::LedgerError),
+    Ledger(#[from] LedgerError),
+}
+
+/// What the trackers go by.
+#[derive(Debug, Clone)]
+pub struct TrackerSettings {
+    /// What each goes by.
+    pub settings: Settings,
+    /// How long a command lives that says nothing about it.
+    pub lifetime: Duration,
 }
 
 /// What is known of commands and connections. Clones share one state.
@@ -109,11 +120,11 @@ impl Tracker {
     pub async fn start(
         sink: Arc<dyn EventSink>,
         source: &dyn EventSource,
-        ledger: Ledger,
-        settings: Settings,
-        lifetime: std::time::Duration,
+        registry: &Registry,
+        settings: TrackerSettings,
         clock: Clock,
     ) -> Result<(Self, Tracking), TrackerError> {
+        let (ledger, TrackerSettings { settings, lifetime }) = (Ledger::of(registry), settings);
         let partitions: Vec<_> = (0..sink.partitions().max(1)).map(Partition).collect();
         let mut loaded = Vec::with_capacity(partitions.len());
         for partition in &partitions {
@@ -200,7 +211,7 @@ async fn write_marks(shared: Arc<Shared>, shutdown: Shutdown) {
             let mark = || mark::write(&*shared.sink, &shared.clock, &shared.mark, channel, seat.partition);
             while let Some(Err(error)) = shutdown.run_until_cancelled(mark()).await {
                 tracing::debug!(%error, "a mark was not taken, writing it again");
-                let pause = tokio::time::sleep(std::time::Duration::from_millis(500));
+                let pause = tokio::time::sleep(Duration::from_millis(500));
                 if shutdown.run_until_cancelled(pause).await.is_none() {
                     return;
                 }
@@ -210,8 +221,9 @@ async fn write_marks(shared: Arc<Shared>, shutdown: Shutdown) {
 }
 
 /// Returns up to where each partition of each channel was followed.
-fn places(loaded: &[Loaded]) -> Vec<(Channel, Vec<Option<common::channel::Place>>)> {
-    let places = || loaded.iter().map(|loaded| loaded.snapshot.as_ref().map(|saved| saved.places).unwrap_or_default());
+fn places(loaded: &[Loaded]) -> Vec<(Channel, Vec<Option<Place>>)> {
+    let places =
+        || loaded.iter().map(|loaded| loaded.saved.as_ref().map(|saved| saved.places).unwrap_or_default());
     vec![
         (Channel::Commands, places().map(|places| places.commands).collect()),
         (Channel::Outcomes, places().map(|places| places.outcomes).collect()),
@@ -220,7 +232,7 @@ fn places(loaded: &[Loaded]) -> Vec<(Channel, Vec<Option<common::channel::Place>
 
 /// Makes the tracker of a partition of what the ledger has. `lost`: records behind that are gone.
 fn restored(settings: &Settings, loaded: Loaded, lost: bool, clock: &Clock) -> PartitionTracker {
-    let snapshot = loaded.snapshot.and_then(|saved| {
+    let snapshot = loaded.saved.and_then(|saved| {
         let read = postcard::from_bytes::<Snapshot>(&saved.bytes);
         read.inspect_err(|error| tracing::warn!(%error, "what a tracker knew cannot be read")).ok()
     });

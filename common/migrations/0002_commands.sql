@@ -3,6 +3,7 @@
 
 -- partition_number and place: where the command lies in the log, null until a tracker has read it there.
 -- handed: it is being given to a connection. attempt: how often it was. payload: null once the command is settled.
+-- told: a tracker has read in the log of outcomes how it ended.
 CREATE TABLE commands (
     id TEXT NOT NULL PRIMARY KEY,
     application TEXT NOT NULL,
@@ -17,12 +18,12 @@ CREATE TABLE commands (
     attempt BIGINT NOT NULL,
     accepted BIGINT NOT NULL,
     expires BIGINT NOT NULL,
-    traceparent TEXT,
     content_type TEXT NOT NULL,
     history TEXT NOT NULL,
     idempotency_key TEXT,
     fingerprint TEXT,
     supersede_key TEXT,
+    told BIGINT NOT NULL,
     updated BIGINT NOT NULL,
     payload BLOB
 );
@@ -34,6 +35,8 @@ CREATE INDEX commands_open_by_device ON commands (application, device, id) WHERE
 
 CREATE INDEX commands_open_by_partition ON commands (partition_number, place) WHERE state IN ('accepted', 'pending');
 
+CREATE INDEX commands_untold ON commands (partition_number) WHERE told = 0 AND state NOT IN ('accepted', 'pending');
+
 CREATE INDEX commands_unseen ON commands (accepted) WHERE partition_number IS NULL;
 
 CREATE INDEX commands_settled ON commands (updated) WHERE state NOT IN ('accepted', 'pending');
@@ -41,14 +44,12 @@ CREATE INDEX commands_settled ON commands (updated) WHERE state NOT IN ('accepte
 CREATE UNIQUE INDEX commands_by_key ON commands (application, device, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 
--- Who tracks a partition, until when unless renewed, and up to where the rows above have what its records say.
+-- Who tracks a partition, and until when unless renewed.
 CREATE TABLE partitions (
     partition_number BIGINT NOT NULL PRIMARY KEY,
     epoch BIGINT NOT NULL,
     holder TEXT NOT NULL,
-    until BIGINT NOT NULL,
-    commands_place BIGINT,
-    outcomes_place BIGINT
+    until BIGINT NOT NULL
 );
 
 -- What a tracker remembers of the connections of a partition, and up to where it had read. Beside the leases, which are

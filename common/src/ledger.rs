@@ -32,8 +32,8 @@ use tokio::runtime::Handle;
 
 pub use error::LedgerError;
 pub use model::{
-    Batch, Cancel, CommandRow, Idempotency, KEY_LIFETIME, Lease, Loaded, MAX_KEY_LEN, Places, Renewed,
-    Snapshot, Step, Submission, Submitted,
+    Batch, Cancel, Idempotency, KEY_LIFETIME, Lease, Loaded, MAX_KEY_LEN, Renewed, Saved, Submission,
+    Submitted,
 };
 
 use crate::registry::Registry;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use command_endpoint::Tracker;
 use common::auth::Secret;
 use common::net::load_tls;
 use common::registry::Registry;
@@ -110,7 +111,9 @@ async fn start(
     clock: Clock,
     shutdown: Shutdown,
 ) -> anyhow::Result<Services> {
-    let Up { limits, mut http, mut mqtt, mut api, .. } = up;
+    let Up { limits, kafka, mut http, mut mqtt, mut api, .. } = up;
+    // Nobody else reads or writes the embedded log: there is no other replica.
+    let is_alone = kafka.kafka_bootstrap_servers.is_none();
     let Channels { sink, source, .. } = channels.clone();
     let devices = DeviceService::start(
         sink.clone(),
@@ -134,11 +137,19 @@ async fn start(
         mqtt.grace = limits.endpoint_grace();
         services.spawn("mqtt", mqtt_endpoint::run(mqtt, bound.mqtt, devices, shutdown.clone()));
     }
+    // Also where applications have no way in: what was kept, and what is given back, goes on.
+    let sole = is_alone.then(|| devices.incarnation());
+    let settings = api.tracker(&limits.limits(), sole);
+    let (tracker, tracking) =
+        Tracker::start(sink.clone(), &*source, &registry, settings, clock.clone()).await?;
+    let watched = tracker.clone();
+    services.require("tracker", move || watched.is_live());
+    services.spawn("tracker", tracking.run(shutdown.clone()));
     if bound.api.is_on() {
         api.max_connections = limits.max_connections;
         api.grace = limits.endpoint_grace();
         let limits = limits.limits();
-        let backends = command_endpoint::Backends { sink, source, registry, clock, limits };
+        let backends = command_endpoint::Backends { sink, source, registry, tracker, clock, limits };
         services.spawn("api", command_endpoint::run(api, bound.api, backends, shutdown));
     }
     Ok(services)

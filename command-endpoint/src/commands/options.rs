@@ -141,8 +141,16 @@ mod tests {
         assert_eq!(options.wait, Some(Wait { goal: Goal::Reply, timeout: seconds(10) }));
         assert!(options.needs_row() && !read("wait=delivered&timeout=60s").unwrap().needs_row());
         for bad in [
-            "ttl=999ms", "ttl=31d", "ttl=1", "wait=x", "timeout=1s", "wait=reply&timeout=0s",
-            "wait=reply&timeout=61s", "supersede=", "supersede=a%20b", "TTL=1s",
+            "ttl=999ms",
+            "ttl=31d",
+            "ttl=1",
+            "wait=x",
+            "timeout=1s",
+            "wait=reply&timeout=0s",
+            "wait=reply&timeout=61s",
+            "supersede=",
+            "supersede=a%20b",
+            "TTL=1s",
         ] {
             assert!(read(bad).is_err(), "{bad}");
         }

@@ -50,11 +50,7 @@ impl View {
     pub(super) fn updated(mut self, progress: &Progress, now: Timestamp) -> Self {
         if self.state != progress.state && self.state.admits(progress.state) {
             (self.state, self.reason) = (progress.state, progress.reason);
-            self.history.push(Step {
-                state: progress.state,
-                time: now.to_string(),
-                reason: progress.reason,
-            });
+            self.history.push(Step { state: progress.state, time: now.to_string(), reason: progress.reason });
         }
         self
     }
@@ -119,9 +115,7 @@ impl Connection {
                 until: text(way.until),
                 expected: None,
             },
-            None => {
-                Self { since: text(reach.away_since), expected: text(reach.expected), ..Self::default() }
-            }
+            None => Self { since: text(reach.away_since), expected: text(reach.expected), ..Self::default() },
         }
     }
 }

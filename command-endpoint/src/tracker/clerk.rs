@@ -121,11 +121,11 @@ impl Clerk {
             let bytes = postcard::to_allocvec(&snapshot).map(Bytes::from);
             let saved = bytes.map(|bytes| Saved { bytes, places: snapshot.places() });
             let saved = saved.inspect_err(|error| tracing::error!(%error, "a tracker's state has no form"));
-            return self.write(lease, Batch { changes, snapshot: saved.ok(), now: now.wall });
+            return self.write(lease, Batch { changes, saved: saved.ok(), now: now.wall });
         }
         let changes = tracker.changes();
         if !changes.is_empty() {
-            return self.write(lease, Batch { changes, snapshot: None, now: now.wall });
+            return self.write(lease, Batch { changes, saved: None, now: now.wall });
         }
         if let Some(ask) = self.asks.pop_front() {
             self.under_way = Some(put(self.ledger.clone(), lease, ask, self.clock.clone()));
@@ -133,9 +133,10 @@ impl Clerk {
             self.next_unseen = now.instant + UNSEEN;
             let ledger = self.ledger.clone();
             let before = now.wall.saturating_sub(self.unseen_after);
-            self.under_way = Some(Box::pin(async move {
-                ledger.unseen(before).await.map_or(Answer::Nothing, Answer::Unseen)
-            }));
+            self.under_way =
+                Some(Box::pin(
+                    async move { ledger.unseen(before).await.map_or(Answer::Nothing, Answer::Unseen) },
+                ));
         }
     }
 

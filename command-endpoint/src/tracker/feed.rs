@@ -51,7 +51,8 @@ impl RecordHandler for Feed {
             Ok(None) => Flow::Continue,
             Err(error) => {
                 // A device endpoint counts it if it is for one of its devices; this counts all.
-                counter!("drogue_tracker_malformed_total", "channel" => record.channel().as_str()).increment(1);
+                counter!("drogue_tracker_malformed_total", "channel" => record.channel().as_str())
+                    .increment(1);
                 tracing::debug!(%error, position = record.cursor().0, "malformed record skipped");
                 Flow::Continue
             }

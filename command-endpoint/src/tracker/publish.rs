@@ -28,7 +28,8 @@ impl Publisher {
     /// Tells an outcome, again and again until it is acknowledged.
     pub(super) fn tell(&self, outcome: Transition) -> BoxFuture<'static, ()> {
         let event = outcome.into_event();
-        let (sink, mut acknowledged) = (self.sink.clone(), self.sink.publish(Channel::Outcomes, event.clone()));
+        let (sink, mut acknowledged) =
+            (self.sink.clone(), self.sink.publish(Channel::Outcomes, event.clone()));
         Box::pin(async move {
             let mut pause = FIRST;
             while let Err(error) = acknowledged.await {

@@ -36,7 +36,12 @@ pub(super) struct Seat {
 
 impl Seat {
     pub(super) fn new(partition: Partition, tracker: PartitionTracker) -> Self {
-        Self { partition, tracker: Mutex::new(tracker), lease: watch::Sender::new(None), read: Default::default() }
+        Self {
+            partition,
+            tracker: Mutex::new(tracker),
+            lease: watch::Sender::new(None),
+            read: Default::default(),
+        }
     }
 
     /// Locks the tracker.
@@ -228,7 +233,9 @@ impl Work {
             let Some(effect) = seat.tracker().poll_effect() else { break };
             match effect {
                 Effect::Tell(outcome) => self.told.push(self.publisher.tell(*outcome)),
-                Effect::Record { device, record } => self.recorded.push(self.publisher.record(device, record)),
+                Effect::Record { device, record } => {
+                    self.recorded.push(self.publisher.record(device, record))
+                }
                 Effect::Submit { command, accepted } => {
                     self.recorded.push(self.publisher.submit(command.into_event(accepted, None)));
                 }

@@ -125,8 +125,7 @@ mod tests {
     #[tokio::test]
     async fn who_waits_hears_what_counts() {
         let watches = Watches::default();
-        let (mut one, mut other) =
-            (watches.begin("c".parse().unwrap()), watches.begin("c".parse().unwrap()));
+        let (mut one, mut other) = (watches.begin("c".parse().unwrap()), watches.begin("c".parse().unwrap()));
         watches.tell(&outcome(State::Delivered));
         // Of two final states the first counts.
         watches.tell(&outcome(State::Undelivered));

@@ -1,24 +1,24 @@
 //! What is asked of commands, and what is forgotten of them.
 
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::Row as _;
 
 use super::Ledger;
 use super::error::LedgerError;
-use super::model::CommandRow;
-use super::rows::{self, columns, parameters, pieces};
+use super::rows::{self, Contents, columns};
 use crate::id::{DeviceKey, EventId};
 use crate::outcome::State;
 use crate::time::Timestamp;
+use crate::tracker::Row;
 
 /// How many rows are read or deleted at once.
 const SOME: i64 = 1_000;
 
 impl Ledger {
-    /// Returns a command of a device, without payload.
+    /// Returns a command of a device, without content.
     ///
     /// # Errors
     /// Fails if the store does.
-    pub async fn get(&self, device: &DeviceKey, id: &EventId) -> Result<Option<CommandRow>, LedgerError> {
+    pub async fn get(&self, device: &DeviceKey, id: &EventId) -> Result<Option<Row>, LedgerError> {
         let (device, id) = (device.clone(), id.clone());
         self.at_home(
             |store| async move { rows::find(&mut *store.pool().acquire().await?, &device, &id).await },
@@ -26,24 +26,13 @@ impl Ledger {
         .await
     }
 
-    /// Returns commands, with the payloads of those that are not settled, in the given order. What is not there is
-    /// left out.
+    /// Returns commands as they are, without content, in the given order. What is not there is left out.
     ///
     /// # Errors
     /// Fails if the store does.
-    pub async fn find(&self, ids: Vec<EventId>) -> Result<Vec<CommandRow>, LedgerError> {
+    pub async fn find(&self, ids: Vec<EventId>) -> Result<Vec<Row>, LedgerError> {
         self.at_home(|store| async move {
-            let mut found = Vec::with_capacity(ids.len());
-            for piece in pieces(&ids) {
-                let (columns, given) = (columns!(), parameters(1, piece.len(), 1));
-                let select = format!("SELECT {columns}, payload FROM commands WHERE id IN {given}");
-                let mut statement = sqlx::query(AssertSqlSafe(select));
-                for id in piece {
-                    statement = statement.bind(id.as_str());
-                }
-                found.extend(rows::read_all(&statement.fetch_all(store.pool()).await?)?);
-            }
-            Ok(rows::in_order(found, ids.iter()))
+            rows::select(&mut *store.pool().acquire().await?, &ids, Contents::Left).await
         })
         .await
     }
@@ -64,7 +53,7 @@ impl Ledger {
     }
 
     /// Returns the commands of a device, of one state or of all, whose ids come after `after`: ordered by id, which of
-    /// ours is the order of acceptance, `limit` at most, without payload.
+    /// ours is the order of acceptance, `limit` at most, without content.
     ///
     /// # Errors
     /// Fails if the store does.
@@ -74,7 +63,7 @@ impl Ledger {
         state: Option<State>,
         after: Option<&EventId>,
         limit: usize,
-    ) -> Result<Vec<CommandRow>, LedgerError> {
+    ) -> Result<Vec<Row>, LedgerError> {
         let (device, after) = (device.clone(), after.map(ToString::to_string).unwrap_or_default());
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.at_home(|store| async move {
@@ -89,12 +78,12 @@ impl Ledger {
         .await
     }
 
-    /// Returns commands that were accepted before a time and that no tracker has read in the log: with their payloads,
+    /// Returns commands that were accepted before a time and that no tracker has read in the log: with their contents,
     /// the oldest first, some at a time.
     ///
     /// # Errors
     /// Fails if the store does.
-    pub async fn unseen(&self, accepted_before: Timestamp) -> Result<Vec<CommandRow>, LedgerError> {
+    pub async fn unseen(&self, accepted_before: Timestamp) -> Result<Vec<Row>, LedgerError> {
         self.at_home(|store| async move {
             let select = concat!(
                 "SELECT ",

@@ -2,35 +2,34 @@
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
-use sqlx::{Any, AnyConnection, Row};
+use sqlx::{Any, AnyConnection, AssertSqlSafe, Row as _};
 
 use super::error::LedgerError;
-use super::model::{CommandRow, Step};
 use crate::channel::Place;
 use crate::id::{DeviceKey, EventId};
 use crate::outcome::{Reason, State};
 use crate::registry::store;
 use crate::time::Timestamp;
+use crate::tracker::{Content, Row, Step};
 
 /// The columns that every reader wants, in the order in which [`read`] takes them. The payload may follow them.
 macro_rules! columns {
     () => {
         "id, application, device, name, place, state, reason, kept, handed, attempt, accepted, expires, \
-         traceparent, content_type, history"
+         content_type, history, told"
     };
 }
 pub(super) use columns;
 
 const PAYLOAD: usize = 15;
 
-/// What ends a statement that changes several rows by compare-and-set.
+/// What a command must be to be ended or handed over: it waits.
 macro_rules! waits {
     () => {
-        "state = 'pending' AND handed = 0"
+        "state IN ('accepted', 'pending') AND handed = 0"
     };
 }
 pub(super) use waits;
@@ -52,11 +51,11 @@ struct Kept {
 }
 
 /// Reads a row of [`columns`], and its payload if that was asked for.
-pub(super) fn read(row: &AnyRow) -> Result<CommandRow, LedgerError> {
+pub(super) fn read(row: &AnyRow) -> Result<Row, LedgerError> {
     let place: Option<i64> = row.try_get(4)?;
     let reason: Option<&str> = row.try_get(6)?;
     let payload: Option<Vec<u8>> = if row.len() > PAYLOAD { row.try_get(PAYLOAD)? } else { None };
-    Ok(CommandRow {
+    Ok(Row {
         id: store::parse(row.try_get(0)?)?,
         device: device(row.try_get(1)?, row.try_get(2)?)?,
         name: store::parse(row.try_get(3)?)?,
@@ -71,15 +70,17 @@ pub(super) fn read(row: &AnyRow) -> Result<CommandRow, LedgerError> {
         attempt: u32::try_from(row.try_get::<i64, _>(9)?).map_err(store::unreadable)?,
         accepted: Timestamp::from_millis(row.try_get(10)?),
         expires: Timestamp::from_millis(row.try_get(11)?),
-        traceparent: row.try_get(12)?,
-        content_type: row.try_get(13)?,
-        history: history(row.try_get(14)?)?,
-        payload: payload.map(Bytes::from),
+        history: history(row.try_get(13)?)?,
+        told: row.try_get::<i64, _>(14)? != 0,
+        content: match payload {
+            Some(payload) => Some(Content { content_type: row.try_get(12)?, payload: payload.into() }),
+            None => None,
+        },
     })
 }
 
 /// Reads rows.
-pub(super) fn read_all(rows: &[AnyRow]) -> Result<Vec<CommandRow>, LedgerError> {
+pub(super) fn read_all(rows: &[AnyRow]) -> Result<Vec<Row>, LedgerError> {
     rows.iter().map(read).collect()
 }
 
@@ -88,7 +89,7 @@ pub(super) async fn find(
     connection: &mut AnyConnection,
     device: &DeviceKey,
     id: &EventId,
-) -> Result<Option<CommandRow>, LedgerError> {
+) -> Result<Option<Row>, LedgerError> {
     let select =
         concat!("SELECT ", columns!(), " FROM commands WHERE id = $1 AND application = $2 AND device = $3");
     let row = sqlx::query(select)
@@ -100,8 +101,35 @@ pub(super) async fn find(
     row.as_ref().map(read).transpose()
 }
 
+/// Whether what commands carry is wanted too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contents {
+    Wanted,
+    Left,
+}
+
+/// Reads commands in the order of ids. What is not there is left out.
+pub(super) async fn select(
+    connection: &mut AnyConnection,
+    ids: &[EventId],
+    contents: Contents,
+) -> Result<Vec<Row>, LedgerError> {
+    let more = if contents == Contents::Wanted { ", payload" } else { "" };
+    let mut found = Vec::with_capacity(ids.len());
+    for piece in pieces(ids) {
+        let (columns, given) = (columns!(), parameters(1, piece.len(), 1));
+        let select = format!("SELECT {columns}{more} FROM commands WHERE id IN {given}");
+        let mut statement = sqlx::query(AssertSqlSafe(select));
+        for id in piece {
+            statement = statement.bind(id.as_str());
+        }
+        found.extend(read_all(&statement.fetch_all(&mut *connection).await?)?);
+    }
+    Ok(in_order(found, ids.iter()))
+}
+
 /// Returns rows in the order of ids.
-pub(super) fn in_order<'a>(rows: Vec<CommandRow>, ids: impl Iterator<Item = &'a EventId>) -> Vec<CommandRow> {
+fn in_order<'a>(rows: Vec<Row>, ids: impl Iterator<Item = &'a EventId>) -> Vec<Row> {
     let mut rows: HashMap<_, _> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
     ids.filter_map(|id| rows.remove(id)).collect()
 }
@@ -118,7 +146,7 @@ pub(super) fn state(name: &str) -> Result<State, LedgerError> {
 }
 
 /// Binds the values of a row in the order of [`columns`].
-pub(super) fn bind<'q>(statement: Statement<'q>, row: &CommandRow) -> Result<Statement<'q>, LedgerError> {
+pub(super) fn bind<'q>(statement: Statement<'q>, row: &Row) -> Result<Statement<'q>, LedgerError> {
     Ok(statement
         .bind(row.id.to_string())
         .bind(row.device.application().to_owned())
@@ -132,9 +160,9 @@ pub(super) fn bind<'q>(statement: Statement<'q>, row: &CommandRow) -> Result<Sta
         .bind(i64::from(row.attempt))
         .bind(row.accepted.as_millis())
         .bind(row.expires.as_millis())
-        .bind(row.traceparent.clone())
-        .bind(row.content_type.clone())
-        .bind(history_text(&row.history)?))
+        .bind(row.content.as_ref().map(|content| content.content_type.clone()).unwrap_or_default())
+        .bind(history_text(&row.history)?)
+        .bind(i64::from(row.told)))
 }
 
 /// Returns a place as it is kept.
@@ -147,7 +175,7 @@ pub(super) fn place_of(number: i64) -> Place {
     Place(u64::try_from(number).unwrap_or(0))
 }
 
-fn history_text(history: &[Step]) -> Result<String, LedgerError> {
+pub(super) fn history_text(history: &[Step]) -> Result<String, LedgerError> {
     let kept: Vec<_> = history
         .iter()
         .map(|step| Kept {
@@ -171,19 +199,31 @@ fn history(text: &str) -> Result<Vec<Step>, LedgerError> {
     Ok(kept.into_iter().map(step).collect())
 }
 
-/// Returns the assignments that settle a command that waits: parameter `$1` is the state, `$2` now, and `$3` is
-/// [`step_before_attempt`]. A history has a step, so it ends with `}]`.
-macro_rules! settle {
-    () => {
-        "state = $1, reason = NULL, payload = NULL, updated = $2, \
-         history = substr(history, 1, length(history) - 1) || $3 || CAST(attempt + 1 AS TEXT) || '}]'"
-    };
-}
-pub(super) use settle;
-
-/// Returns the beginning of a further step in a kept history, up to the number of its attempt.
-pub(super) fn step_before_attempt(state: State, now: Timestamp) -> String {
-    format!(r#",{{"state":"{state}","time":{},"attempt":"#, now.as_millis())
+/// Ends a command as wanted, or as undelivered where there is a doubt, if it still waits and nobody else has changed it
+/// since `row` was read. Returns it as it then is.
+pub(super) async fn end(
+    connection: &mut AnyConnection,
+    row: Row,
+    wanted: State,
+    now: Timestamp,
+) -> Result<Option<Row>, LedgerError> {
+    let before = history_text(&row.history)?;
+    let row = row.ended(wanted, now);
+    let update = concat!(
+        "UPDATE commands SET state = $1, reason = $2, history = $3, payload = NULL, updated = $4 \
+         WHERE id = $5 AND history = $6 AND ",
+        waits!()
+    );
+    let ended = sqlx::query(update)
+        .bind(row.state.as_str())
+        .bind(row.reason.map(Reason::as_str))
+        .bind(history_text(&row.history)?)
+        .bind(now.as_millis())
+        .bind(row.id.as_str())
+        .bind(before)
+        .execute(connection)
+        .await?;
+    Ok((ended.rows_affected() > 0).then_some(row))
 }
 
 /// Splits what is to be written into pieces of few lengths.
@@ -216,20 +256,5 @@ mod tests {
         assert_eq!(lengths, [128, 128, 16, 16, 1, 1, 1]);
         assert_eq!(pieces(&all).flatten().copied().collect::<Vec<_>>(), all);
         assert_eq!(parameters(2, 2, 3), "($3, $4), ($5, $6)");
-    }
-
-    #[test]
-    fn a_step_that_the_store_adds_is_read() {
-        let time = Timestamp::from_millis(5);
-        let first = Step { state: State::Accepted, time, reason: None, attempt: 0 };
-        let text = history_text(&[first]).unwrap();
-        let text = format!(
-            "{}{}{}}}]",
-            text.strip_suffix(']').unwrap(),
-            step_before_attempt(State::Expired, time),
-            2
-        );
-        let second = Step { state: State::Expired, attempt: 2, ..first };
-        assert_eq!(history(&text), Ok(vec![first, second]));
     }
 }

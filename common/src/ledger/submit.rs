@@ -1,15 +1,16 @@
 //! Commands that have their row before they are published, and those that are cancelled.
 
-use sqlx::{AnyConnection, Row};
+use sqlx::{AnyConnection, Row as _};
 
 use super::Ledger;
 use super::error::LedgerError;
-use super::model::{Cancel, CommandRow, Idempotency, KEY_LIFETIME, MAX_KEY_LEN, Submission, Submitted};
-use super::rows::{self, columns, settle, step_before_attempt, waits};
+use super::model::{Cancel, Idempotency, KEY_LIFETIME, MAX_KEY_LEN, Submission, Submitted};
+use super::rows::{self, columns};
 use crate::id::{DeviceKey, EventId};
 use crate::outcome::State;
-use crate::registry::store::{self, Store};
+use crate::registry::store::Store;
 use crate::time::Timestamp;
+use crate::tracker::Row;
 
 impl Ledger {
     /// Writes a command's row, unless it was submitted before or is one too many. Once this returns, the row is there.
@@ -36,12 +37,18 @@ impl Ledger {
         let (device, id) = (device.clone(), id.clone());
         self.at_home(|store| async move {
             let mut work = store.work().await?;
-            if let Some(row) = settle_one(work.connection(), State::Cancelled, &device, &id, now).await? {
-                work.commit().await?;
-                return Ok(Cancel::Done(row));
+            loop {
+                let row = rows::find(work.connection(), &device, &id).await?;
+                let Some(row) = row else { return Ok(Cancel::Unknown) };
+                if row.state != State::Pending || row.handed {
+                    return Ok(Cancel::NotPending(row));
+                }
+                // Nothing is ended if it was changed since it was read.
+                if let Some(row) = rows::end(work.connection(), row, State::Cancelled, now).await? {
+                    work.commit().await?;
+                    return Ok(Cancel::Done(row));
+                }
             }
-            let row = rows::find(work.connection(), &device, &id).await?;
-            Ok(row.map_or(Cancel::Unknown, Cancel::NotPending))
         })
         .await
     }
@@ -55,8 +62,8 @@ fn check_key(what: &'static str, key: Option<&str>) -> Result<(), LedgerError> {
 }
 
 async fn submit(store: &Store, submission: Submission) -> Result<Submitted, LedgerError> {
-    let Submission { command, accepted, traceparent, idempotency, supersede, max_pending } = submission;
-    let row = CommandRow::accepted(command, accepted, traceparent);
+    let Submission { command, accepted, idempotency, supersede, max_pending } = submission;
+    let row = Row::accepted(&command, accepted);
     let mut work = store.work().await?;
     // One submission of a device at a time: what is counted and looked for here must not change before the end.
     work.hold(&format!("drogue/commands/{}", row.device)).await?;
@@ -68,8 +75,8 @@ async fn submit(store: &Store, submission: Submission) -> Result<Submitted, Ledg
     }
     let mut superseded = Vec::new();
     if let Some(key) = &supersede {
-        for id in waiting(connection, &row.device, key).await? {
-            superseded.extend(settle_one(connection, State::Superseded, &row.device, &id, accepted).await?);
+        for old in waiting(connection, &row.device, key).await? {
+            superseded.extend(rows::end(connection, old, State::Superseded, accepted).await?);
         }
     }
     if row.kept && under_way(connection, &row.device).await? >= i64::from(max_pending) {
@@ -114,12 +121,12 @@ async fn waiting(
     connection: &mut AnyConnection,
     device: &DeviceKey,
     key: &str,
-) -> Result<Vec<EventId>, LedgerError> {
+) -> Result<Vec<Row>, LedgerError> {
     let select = concat!(
-        "SELECT id FROM commands WHERE state IN ('accepted', 'pending') AND application = $1 AND device = $2 \
-         AND supersede_key = $3 AND ",
-        waits!(),
-        " ORDER BY id"
+        "SELECT ",
+        columns!(),
+        " FROM commands WHERE state IN ('accepted', 'pending') AND application = $1 AND device = $2 \
+         AND supersede_key = $3 AND state = 'pending' AND handed = 0 ORDER BY id"
     );
     let rows = sqlx::query(select)
         .bind(device.application())
@@ -127,35 +134,7 @@ async fn waiting(
         .bind(key)
         .fetch_all(connection)
         .await?;
-    rows.iter().map(|row| Ok(store::parse(row.try_get(0)?)?)).collect()
-}
-
-/// Settles a command if it still waits, and returns it.
-async fn settle_one(
-    connection: &mut AnyConnection,
-    state: State,
-    device: &DeviceKey,
-    id: &EventId,
-    now: Timestamp,
-) -> Result<Option<CommandRow>, LedgerError> {
-    let update = concat!(
-        "UPDATE commands SET ",
-        settle!(),
-        " WHERE id = $4 AND application = $5 AND device = $6 AND ",
-        waits!(),
-        " RETURNING ",
-        columns!()
-    );
-    let row = sqlx::query(update)
-        .bind(state.as_str())
-        .bind(now.as_millis())
-        .bind(step_before_attempt(state, now))
-        .bind(id.as_str())
-        .bind(device.application())
-        .bind(device.device())
-        .fetch_optional(connection)
-        .await?;
-    row.as_ref().map(rows::read).transpose()
+    rows::read_all(&rows)
 }
 
 /// Counts the kept commands of a device that are not settled.
@@ -169,7 +148,7 @@ async fn under_way(connection: &mut AnyConnection, device: &DeviceKey) -> Result
 
 async fn insert(
     connection: &mut AnyConnection,
-    row: &CommandRow,
+    row: &Row,
     idempotency: Option<Idempotency>,
     supersede: Option<String>,
 ) -> Result<(), LedgerError> {
@@ -181,7 +160,7 @@ async fn insert(
     );
     let (key, fingerprint) = idempotency.map(|given| (given.key, given.fingerprint)).unzip();
     rows::bind(sqlx::query(insert), row)?
-        .bind(row.payload.as_deref().map(<[u8]>::to_vec))
+        .bind(row.content.as_ref().map(|content| content.payload.to_vec()))
         .bind(key)
         .bind(fingerprint)
         .bind(supersede)

@@ -16,6 +16,7 @@ use crate::outcome::{Reason, State};
 use crate::registry::tests::database::{Database, on_each_store};
 use crate::registry::tests::settings;
 use crate::time::Timestamp;
+use crate::tracker::{Change, Places, Row, Step};
 
 const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 const TTL: Duration = Duration::from_secs(5);
@@ -42,14 +43,14 @@ impl Fixture {
     }
 
     /// Writes rows and nothing else.
-    async fn write(&self, rows: Vec<CommandRow>) -> Result<(), LedgerError> {
+    async fn write(&self, rows: Vec<Row>) -> Result<(), LedgerError> {
         self.commit(self.lease, batch(rows)).await
     }
 
     /// Submits a kept command, and reads it in the log.
-    async fn pending(&self, id: &str, place: u64) -> CommandRow {
+    async fn pending(&self, id: &str, place: u64) -> Row {
         self.submit(kept(id)).await.unwrap();
-        let row = CommandRow { place: Some(Place(place)), ..row(kept(id)) };
+        let row = Row { place: Some(Place(place)), ..row(kept(id)) };
         self.write(vec![row.clone()]).await.unwrap();
         row
     }
@@ -90,7 +91,6 @@ fn plain(id: &str) -> Submission {
             payload: format!("payload of {id}").into(),
         },
         accepted: NOW,
-        traceparent: Some("00-trace".to_owned()),
         idempotency: None,
         supersede: None,
         max_pending: 50,
@@ -102,26 +102,32 @@ fn kept(id: &str) -> Submission {
     Submission { command: Command { kept: true, ..plain.command }, ..plain }
 }
 
-fn row(submission: Submission) -> CommandRow {
-    CommandRow::accepted(submission.command, submission.accepted, submission.traceparent)
+fn row(submission: Submission) -> Row {
+    Row::accepted(&submission.command, submission.accepted)
 }
 
 /// Brings a row into a state, one second after its last.
-fn step(row: &CommandRow, state: State, reason: Option<Reason>, attempt: u32) -> CommandRow {
+fn step(row: &Row, state: State, reason: Option<Reason>, attempt: u32) -> Row {
     let mut row = row.clone();
     let time = row.history.last().unwrap().time.saturating_add(Duration::from_secs(1));
     row.history.push(Step { state, time, reason, attempt });
-    CommandRow { state, reason, ..row }
+    Row { state, reason, told: state.is_settled(), ..row }
 }
 
-fn batch(rows: Vec<CommandRow>) -> Batch {
-    Batch { rows, applied: Places::default(), snapshot: None, now: NOW }
+fn batch(rows: Vec<Row>) -> Batch {
+    Batch { changes: rows.into_iter().map(|row| write(row, None)).collect(), saved: None, now: NOW }
 }
 
-fn without_payload(row: &CommandRow) -> CommandRow {
-    CommandRow { payload: None, ..row.clone() }
+/// Writes a row; `returned` is an attempt that has ended.
+fn write(row: Row, returned: Option<u32>) -> Change {
+    Change::Write { row: Box::new(row), returned }
 }
 
-fn ids(rows: &[CommandRow]) -> Vec<&str> {
+/// Returns a row as it is read where what it carries is not wanted.
+fn bare(row: &Row) -> Row {
+    Row { content: None, ..row.clone() }
+}
+
+fn ids(rows: &[Row]) -> Vec<&str> {
     rows.iter().map(|row| row.id.as_str()).collect()
 }

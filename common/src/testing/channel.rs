@@ -13,6 +13,7 @@ use crate::channel::{
 };
 use crate::command::Command;
 use crate::event::{Event, Malformed};
+use crate::id::DeviceKey;
 use crate::service::Clock;
 
 type Hook = Arc<dyn Fn(&MemoryChannel, Channel, &Event) + Send + Sync>;

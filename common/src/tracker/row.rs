@@ -57,8 +57,8 @@ pub struct Row {
     pub history: Vec<Step>,
     /// What it carries, if that was asked for or is yet to be written.
     pub content: Option<Content>,
-    /// A tracker has read the command in the log. Every [`Change::Write`] sets it.
-    pub seen: bool,
+    /// Where the command lies in the log, once a tracker has read it there. Every [`Change::Write`] sets it.
+    pub place: Option<Place>,
     /// A tracker has read in the log of outcomes how it ended. A [`Change::Write`] of a settled row sets it.
     pub told: bool,
 }
@@ -100,6 +100,64 @@ pub fn doubt(history: &[Step]) -> Option<Reason> {
 }
 
 impl Row {
+    /// Makes the row of a command that was just accepted. A kept one is pending from the first.
+    pub fn accepted(command: &Command, accepted: Timestamp) -> Self {
+        let step = |state, attempt| Step { state, attempt, time: accepted, reason: None };
+        let mut history = vec![step(State::Accepted, 0)];
+        if command.kept {
+            history.push(step(State::Pending, 1));
+        }
+        Self {
+            id: command.id.clone(),
+            device: command.device.clone(),
+            name: command.name.clone(),
+            state: if command.kept { State::Pending } else { State::Accepted },
+            reason: None,
+            kept: command.kept,
+            handed: false,
+            attempt: 0,
+            accepted,
+            expires: command.expires,
+            history,
+            content: Some(Content {
+                content_type: command.content_type.clone(),
+                payload: command.payload.clone(),
+            }),
+            place: None,
+            told: false,
+        }
+    }
+
+    /// Ends a command that waits: as wanted, or as undelivered where there is a [doubt](doubt()).
+    #[must_use]
+    pub fn ended(mut self, wanted: State, time: Timestamp) -> Self {
+        let doubt = doubt(&self.history);
+        self.state = if doubt.is_some() { State::Undelivered } else { wanted };
+        self.reason = doubt;
+        let attempt = if doubt.is_some() { self.attempt } else { self.attempt + 1 };
+        self.history.push(Step { state: self.state, attempt, time, reason: doubt });
+        self.content = None;
+        self
+    }
+
+    /// Makes the transition by which the command came into its state, without what only its outcome knows: how it is
+    /// known, and the reply. `cause` is the event that brought it there.
+    pub fn transition(&self, cause: EventId) -> Transition {
+        let last = self.history.last();
+        Transition {
+            command: self.id.clone(),
+            device: self.device.clone(),
+            name: self.name.clone(),
+            attempt: last.map_or(self.attempt, |step| step.attempt),
+            state: self.state,
+            reason: self.reason,
+            confirmation: None,
+            time: last.map_or(self.accepted, |step| step.time),
+            cause,
+            reply: None,
+        }
+    }
+
     /// Returns the row's command, if the row has its content.
     pub fn command(&self) -> Option<Command> {
         let content = self.content.clone()?;

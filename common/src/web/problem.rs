@@ -41,7 +41,8 @@ impl Problem {
 
     /// Makes the response to a failure that only HTTP knows.
     pub fn with_status(status: StatusCode, detail: impl Into<String>) -> Self {
-        let problem = Self { status, detail: detail.into(), headers: Vec::new(), members: Map::new(), close: false };
+        let problem =
+            Self { status, detail: detail.into(), headers: Vec::new(), members: Map::new(), close: false };
         match status {
             // What failed for want of capacity or of something else may succeed at once elsewhere or a little later.
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {

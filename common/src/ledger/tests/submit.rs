@@ -26,23 +26,23 @@ async fn a_submission_is_there_once_it_returns(database: Database) {
     for submission in [plain("c1"), kept("c2")] {
         let (id, expected) = (submission.command.id.clone(), row(submission.clone()));
         assert_eq!(ledger.submit(submission.clone()).await, Ok(new()));
-        assert_eq!(ledger.get(&key("a/d"), &id).await, Ok(Some(without_payload(&expected))));
+        assert_eq!(ledger.get(&key("a/d"), &id).await, Ok(Some(bare(&expected))));
         assert_eq!(ledger.get(&key("a/e"), &id).await, Ok(None));
-        assert_eq!(ledger.find(vec![id.clone()]).await, Ok(vec![expected.clone()]));
+        assert_eq!(ledger.find(vec![id.clone()]).await, Ok(vec![bare(&expected)]));
         assert_eq!(expected.command(), Some(submission.command));
         assert_eq!(ledger.device_of(&id).await, Ok(Some((key("a/d"), expected.state))));
     }
     assert_eq!((ledger.state("c1").await, ledger.state("c2").await), (State::Accepted, State::Pending));
     assert_eq!(ledger.device_of(&event("c3")).await, Ok(None));
     let again = open(&ledger.database).await;
-    assert_eq!(again.find(vec![event("c2")]).await, Ok(vec![row(kept("c2"))]), "after a restart");
+    assert_eq!(again.find(vec![event("c2")]).await, Ok(vec![bare(&row(kept("c2")))]), "after a restart");
 }
 
 on_each_store!(the_same_key_and_request_is_the_same_command_for_a_day);
 async fn the_same_key_and_request_is_the_same_command_for_a_day(database: Database) {
     let ledger = fixture(database).await;
     assert_eq!(ledger.submit(keyed("c1", "k", "f")).await, Ok(new()));
-    let same = Submitted::Same(without_payload(&row(plain("c1"))));
+    let same = Submitted::Same(bare(&row(plain("c1"))));
     assert_eq!(ledger.submit(keyed("c2", "k", "f")).await, Ok(same.clone()));
     assert_eq!(ledger.submit(keyed("c2", "k", "g")).await, Ok(Submitted::Conflict));
     assert_eq!(ledger.device_of(&event("c2")).await, Ok(None));
@@ -104,7 +104,10 @@ async fn a_command_supersedes_those_that_wait_with_its_key(database: Database) {
     ledger.submit(elsewhere).await.unwrap();
     ledger.hand_over(ledger.lease, vec![(event("c2"), 1)]).await.unwrap();
     assert_eq!(ledger.submit(superseding("c5", "k")).await, Ok(new()), "it is under way to the device");
-    ledger.take_back(ledger.lease, vec![(event("c2"), 1)]).await.unwrap();
+    ledger
+        .commit(ledger.lease, Batch { changes: vec![write(row(kept("c2")), Some(1))], ..batch(vec![]) })
+        .await
+        .unwrap();
     let submission = Submission { accepted: later(9), supersede: Some("k".to_owned()), ..plain("c6") };
     let Submitted::New { superseded } = ledger.submit(submission).await.unwrap() else { panic!("it is new") };
     assert_eq!(ids(&superseded), ["c2", "c5"]);

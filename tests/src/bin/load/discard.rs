@@ -8,6 +8,7 @@ use common::channel::{
     Channel, EventSink, EventSource, Partition, PublishError, RecordHandler, SourceError, Start, Subscription,
 };
 use common::event::Event;
+use common::id::DeviceKey;
 
 /// Acknowledges each event at once, forgets it, and has no records.
 #[derive(Debug, Clone, Copy)]
