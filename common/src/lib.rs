@@ -26,6 +26,7 @@ pub mod records;
 pub mod sessions;
 pub mod subject;
 pub mod time;
+pub mod tracker;
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
