@@ -57,8 +57,8 @@ pub struct Row {
     pub history: Vec<Step>,
     /// What it carries, if that was asked for or is yet to be written.
     pub content: Option<Content>,
-    /// A tracker has read the command in the log. Every [`Change::Write`] sets it.
-    pub seen: bool,
+    /// Where the command lies in the log, once a tracker has read it there. Every [`Change::Write`] sets it.
+    pub place: Option<Place>,
     /// A tracker has read in the log of outcomes how it ended. A [`Change::Write`] of a settled row sets it.
     pub told: bool,
 }
