@@ -13,8 +13,16 @@
 //! before its `pending` outcome was read: whatever its last owner had reported lies before that. Of one device's kept
 //! commands none overtakes another.
 
+mod acting;
+mod changes;
+mod commands;
+mod connections;
+mod device;
 mod effect;
+mod entry;
+mod queue;
 mod reach;
+mod replicas;
 mod row;
 mod snapshot;
 
@@ -23,16 +31,16 @@ pub use reach::{Reach, Way};
 pub use row::{Change, Content, Places, Row, Step, doubt};
 pub use snapshot::Snapshot;
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
 use crate::channel::Place;
-use crate::command::Command;
-use crate::connections::Now;
 use crate::id::{DeviceKey, EventId};
 use crate::outcome::Transition;
 use crate::records::OrderRecord;
 use crate::time::Timestamp;
+use device::Device;
+use entry::Entry;
 
 /// What a tracker goes by. The same on all replicas.
 #[derive(Debug, Clone)]
@@ -92,6 +100,49 @@ pub struct Recorded {
     pub record: OrderRecord,
 }
 
+/// A replica of a device endpoint.
+#[derive(Debug)]
+struct Replica {
+    /// When a record of it was read.
+    heard: Instant,
+    /// The highest epoch for which it has repeated its records.
+    announced: u64,
+    /// It was called dead, and that is not read yet.
+    lapsing: bool,
+}
+
+/// An outcome of a command that is yet to be read, or that is followed no more.
+#[derive(Debug)]
+struct Early {
+    outcome: Transition,
+    place: Place,
+    /// The place of the record before.
+    behind: Option<Place>,
+    arrived: Instant,
+    /// It was passed on as one that came late.
+    is_late: bool,
+}
+
+/// An announcement that is not read back yet: once it is, all that was written before it was sent is read.
+#[derive(Debug)]
+struct Probe {
+    sent: Instant,
+}
+
+#[derive(Debug)]
+struct Announced {
+    epoch: u64,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug)]
+enum Role {
+    Standby,
+    /// Its announcement is not read back yet.
+    Announced(Announced),
+    Acting(u64),
+}
+
 /// The tracker of one partition.
 ///
 /// A shell feeds it, and takes [effects](Self::poll_effect) after each call. Its calls of the ledger come one after another:
@@ -99,102 +150,61 @@ pub struct Recorded {
 #[derive(Debug)]
 pub struct PartitionTracker {
     settings: Settings,
+    role: Role,
     effects: VecDeque<Effect>,
+    places: Places,
+    highest_epoch: u64,
+    complete: bool,
+    /// Since when replicas are asked to repeat their records.
+    asked_at: Option<Instant>,
+    probe: Option<Probe>,
+    probed: Option<Instant>,
+    swept: Option<Instant>,
+    devices: HashMap<DeviceKey, Device>,
+    commands: HashMap<EventId, Entry>,
+    replicas: HashMap<EventId, Replica>,
+    early: HashMap<EventId, Vec<Early>>,
+    /// Outcomes of commands that are followed no more, until they are written.
+    late: Vec<(Place, Transition)>,
+    writing_late: Vec<(Place, Transition)>,
+    dirty: Vec<EventId>,
+    writing: Vec<(EventId, Option<u32>)>,
+    /// When a plain command gets a row.
+    unwritten: VecDeque<(Instant, EventId)>,
+    expiries: BTreeSet<(Timestamp, EventId)>,
+    retries: BTreeMap<Instant, Vec<DeviceKey>>,
+    /// Rows of which the log has no command, as far as it was read when they were found.
+    unseen: HashMap<EventId, (Row, Instant)>,
 }
 
 impl PartitionTracker {
     /// Makes a tracker that knows nothing. `from_beginning`: the records that it will read are all that there ever were.
     /// Otherwise it will ask the replicas to repeat theirs, and call nobody away before they have.
     pub fn new(settings: Settings, from_beginning: bool) -> Self {
-        let _ = from_beginning;
-        Self { settings, effects: VecDeque::new() }
-    }
-
-    /// Makes a tracker of a snapshot and the rows that the ledger held with it (not settled, or not told; read in one
-    /// transaction with it). It is to be fed with what lies behind [`Snapshot::places`].
-    ///
-    /// Where the logs no longer reach back to these: use [`Snapshot::forgotten`] instead, and feed from the earliest.
-    pub fn restore(settings: Settings, snapshot: Snapshot, rows: Vec<Row>, now: Now) -> Self {
-        drop((snapshot, rows, now));
-        Self::new(settings, false)
-    }
-
-    /// Takes a command.
-    pub fn handle_command(&mut self, command: Command, accepted: Timestamp, place: Place, now: Now) {
-        drop((command, accepted, place, now));
-    }
-
-    /// Takes a record of connections.
-    pub fn handle_record(&mut self, recorded: Recorded, now: Now) {
-        drop((recorded, now));
-    }
-
-    /// Takes an outcome.
-    pub fn handle_outcome(&mut self, outcome: Transition, place: Place, now: Now) {
-        drop((outcome, place, now));
-    }
-
-    /// Takes charge of the partition, with the epoch of the lease and the rows (not settled, or not told, without contents)
-    /// that were loaded after it was acquired. It acts once its announcement is read back.
-    pub fn begin_acting(&mut self, epoch: u64, rows: Vec<Row>, now: Now) {
-        drop((epoch, rows, now));
-    }
-
-    /// Gives the charge up. Effects that were not taken are dropped; so are the answers to those that ask.
-    pub fn stop_acting(&mut self) {
-        self.effects.clear();
-    }
-
-    /// Returns the epoch with which it has charge. It loses it by itself when it reads of a higher one.
-    pub fn epoch(&self) -> Option<u64> {
-        None
-    }
-
-    /// Takes the ledger's answer to an [`Effect`] that asks about `ids`. Those without a row have none among `rows`.
-    pub fn handle_rows(&mut self, ids: &[EventId], rows: Vec<Row>, now: Now) {
-        let _ = ids;
-        drop((rows, now));
-    }
-
-    /// Takes rows, with contents, that no tracker has seen and that were accepted at least [`Settings::unseen_after`] ago.
-    /// Asked for every few seconds by the shell of a tracker that acts; no write may lie between the asking and this.
-    pub fn handle_unseen(&mut self, rows: Vec<Row>, now: Now) {
-        drop((rows, now));
-    }
-
-    /// Returns what is to be written into the ledger, in one transaction, and is not under way there. Answer by
-    /// [`handle_written`](Self::handle_written), before anything else is asked of it.
-    pub fn changes(&mut self) -> Vec<Change> {
-        Vec::new()
-    }
-
-    /// Returns a snapshot, to be written in one transaction with the changes, which are more than those of
-    /// [`changes`](Self::changes). Answer alike. At most one of both is under way.
-    pub fn checkpoint(&mut self, now: Now) -> (Snapshot, Vec<Change>) {
-        let _ = now;
-        (Snapshot::default(), Vec::new())
-    }
-
-    /// Takes the news that the last changes were written, or that they were not.
-    pub fn handle_written(&mut self, written: bool) {
-        let _ = written;
-    }
-
-    /// Takes the [`Snapshot::places`] that the ledger has, on a replica that does not act: what was settled up to there is
-    /// forgotten. Asked for every few seconds.
-    pub fn handle_saved(&mut self, places: Places) {
-        let _ = places;
-    }
-
-    /// Returns how long it takes until [`handle_timeout`](Self::handle_timeout) is due.
-    pub fn next_timeout(&self, now: Now) -> Option<Duration> {
-        let _ = now;
-        None
-    }
-
-    /// Does what is due by time. Calling it early is harmless.
-    pub fn handle_timeout(&mut self, now: Now) {
-        let _ = now;
+        Self {
+            settings,
+            role: Role::Standby,
+            effects: VecDeque::new(),
+            places: Places::default(),
+            highest_epoch: 0,
+            complete: from_beginning,
+            asked_at: None,
+            probe: None,
+            probed: None,
+            swept: None,
+            devices: HashMap::new(),
+            commands: HashMap::new(),
+            replicas: HashMap::new(),
+            early: HashMap::new(),
+            late: Vec::new(),
+            writing_late: Vec::new(),
+            dirty: Vec::new(),
+            writing: Vec::new(),
+            unwritten: VecDeque::new(),
+            expiries: BTreeSet::new(),
+            retries: BTreeMap::new(),
+            unseen: HashMap::new(),
+        }
     }
 
     /// Takes the next effect.
@@ -204,18 +214,26 @@ impl PartitionTracker {
 
     /// Returns a command that is not settled, or whose end is not written yet; of any other the ledger knows.
     pub fn command(&self, id: &EventId) -> Option<Row> {
-        let _ = id;
-        None
+        self.commands.get(id).map(|entry| entry.row(id))
     }
 
     /// Says how a device can be reached. `None`: it was never seen, or not for long, or that is not known yet.
     pub fn reach(&self, device: &DeviceKey, now: Timestamp) -> Option<Reach> {
-        let _ = (device, now, &self.settings);
-        None
+        self.devices.get(device).map(|device| device.reach(now))
     }
 
     /// Tells whether it knows all connections.
     pub fn is_complete(&self) -> bool {
-        false
+        self.complete
+    }
+
+    /// Returns the highest epoch that was read: only with a higher one can it take charge.
+    pub fn highest_epoch(&self) -> u64 {
+        self.highest_epoch
+    }
+
+    /// Returns up to where the logs were read.
+    pub fn places(&self) -> Places {
+        self.places
     }
 }
