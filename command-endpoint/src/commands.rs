@@ -77,12 +77,7 @@ async fn accept(request: &HttpRequest, payload: &mut Payload, api: &Api) -> Resu
     let watch = options.wait.map(|wait| (wait, backends.tracker.watch(command.id.clone())));
     let mut superseded = Vec::new();
     if options.needs_row() {
-        match backends
-            .tracker
-            .ledger()
-            .submit(submission(api, &options, &command, traceparent.clone()))
-            .await?
-        {
+        match backends.tracker.ledger().submit(submission(api, &options, &command)).await? {
             Submitted::New { superseded: rows } => superseded = rows,
             Submitted::Same(row) => return Ok(again(api, row, options.wait)),
             Submitted::Conflict => return Err(ApiError::KeyConflict),
@@ -107,11 +102,10 @@ async fn commanded(request: &HttpRequest, api: &Api) -> Result<DeviceKey, ApiErr
     Ok(DeviceKey::new(&application, &device))
 }
 
-fn submission(api: &Api, options: &Options, command: &Command, traceparent: Option<String>) -> Submission {
+fn submission(api: &Api, options: &Options, command: &Command) -> Submission {
     Submission {
         command: command.clone(),
         accepted: api.backends.clock.wall(),
-        traceparent,
         idempotency: options
             .idempotency_key
             .clone()

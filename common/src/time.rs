@@ -26,6 +26,11 @@ impl Timestamp {
         Self(self.0.saturating_add(duration.as_millis().try_into().unwrap_or(i64::MAX)))
     }
 
+    /// Takes a duration off, saturating at the beginning of time.
+    pub fn saturating_sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(duration.as_millis().try_into().unwrap_or(i64::MAX)))
+    }
+
     /// Returns the time from `earlier` to `self`, zero if that is negative.
     pub fn saturating_since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0).try_into().unwrap_or(0))

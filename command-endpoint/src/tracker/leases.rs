@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::channel::Partition;
 use common::ledger::{Lease, LedgerError};
 use common::service::Shutdown;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Shared;
+use super::seat::Seat;
 
 /// How long a lease lasts that nobody renews.
 const LEASE: Duration = Duration::from_secs(5);
@@ -53,7 +53,7 @@ async fn turn(shared: &Shared) -> Result<(), LedgerError> {
         if missing == 0 {
             break;
         }
-        if let Some(lease) = acquire(shared, seat.partition).await? {
+        if let Some(lease) = acquire(shared, seat).await? {
             seat.set_lease(Some(lease));
             missing -= 1;
         }
@@ -61,8 +61,10 @@ async fn turn(shared: &Shared) -> Result<(), LedgerError> {
     Ok(())
 }
 
-async fn acquire(shared: &Shared, partition: Partition) -> Result<Option<Lease>, LedgerError> {
-    shared.ledger.acquire(partition, &shared.replica, shared.clock.wall(), LEASE).await
+async fn acquire(shared: &Shared, seat: &Seat) -> Result<Option<Lease>, LedgerError> {
+    // The log may know of a higher epoch than the ledger, if that was set back or replaced.
+    let above = seat.tracker().highest_epoch();
+    shared.ledger.acquire(seat.partition, above, &shared.replica, shared.clock.wall(), LEASE).await
 }
 
 /// Gives all leases back, so that others need not wait for their end.

@@ -212,7 +212,7 @@ impl Work {
     fn abdicate(&mut self) {
         self.clerk.clear();
         self.seat().tracker().stop_acting();
-        let lease = self.lease.borrow_and_update().take_if(|_| true);
+        let lease = *self.lease.borrow_and_update();
         self.seat().set_lease(None);
         if let Some(lease) = lease {
             let ledger = self.shared.ledger.clone();

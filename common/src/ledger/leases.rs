@@ -21,13 +21,15 @@ const FORGET: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Ledger {
     /// Takes a partition that nobody has, or whose holder has not renewed its lease, or that `holder` has already.
-    /// `holder` is another for each start of each replica. Returns `None` where somebody else has it.
+    /// `holder` is another for each start of each replica. The epoch is higher than `above`, too. Returns `None` where
+    /// somebody else has it.
     ///
     /// # Errors
     /// Fails if the store does.
     pub async fn acquire(
         &self,
         partition: Partition,
+        above: u64,
         holder: &str,
         now: Timestamp,
         ttl: Duration,
@@ -45,13 +47,14 @@ impl Ledger {
             let insert = "INSERT INTO partitions (partition_number, epoch, holder, until) VALUES ($1, 0, '', 0) \
                  ON CONFLICT (partition_number) DO NOTHING";
             sqlx::query(insert).bind(number).execute(work.connection()).await?;
-            let update = "UPDATE partitions SET epoch = epoch + 1, holder = $1, until = $2 \
-                 WHERE partition_number = $3 AND (until <= $4 OR holder = $1) RETURNING epoch";
+            let update = "UPDATE partitions SET epoch = 1 + CASE WHEN epoch > $5 THEN epoch ELSE $5 END, holder = $1, \
+                 until = $2 WHERE partition_number = $3 AND (until <= $4 OR holder = $1) RETURNING epoch";
             let row = sqlx::query(update)
                 .bind(holder)
                 .bind(now.saturating_add(ttl).as_millis())
                 .bind(number)
                 .bind(now.as_millis())
+                .bind(i64::try_from(above).unwrap_or(i64::MAX - 1))
                 .fetch_optional(work.connection())
                 .await?;
             work.commit().await?;

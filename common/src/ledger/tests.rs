@@ -58,7 +58,7 @@ impl Fixture {
 
 async fn fixture(database: Database) -> Fixture {
     let ledger = open(&database).await;
-    let lease = ledger.acquire(P0, "me", NOW, TTL).await.unwrap().expect("it is free");
+    let lease = ledger.acquire(P0, 0, "me", NOW, TTL).await.unwrap().expect("it is free");
     Fixture { ledger, lease, database }
 }
 

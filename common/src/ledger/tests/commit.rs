@@ -74,7 +74,7 @@ async fn who_has_lost_the_lease_writes_nothing(database: Database) {
     let ledger = fixture(database).await;
     ledger.pending("c1", 1).await;
     let before = ledger.load(P0).await.unwrap();
-    let next = ledger.acquire(P0, "other", later(6), TTL).await.unwrap().unwrap();
+    let next = ledger.acquire(P0, 0, "other", later(6), TTL).await.unwrap().unwrap();
     let stale = Batch {
         saved: Some(Saved { bytes: vec![1].into(), places: Places::default() }),
         ..batch(vec![row(plain("c3")), step(&before.rows[0], State::Delivered, None, 1)])
@@ -191,7 +191,7 @@ async fn a_lease_that_is_taken_ends_what_its_holder_writes(database: Database) {
             }
         });
         tokio::task::yield_now().await;
-        lease = other.acquire(P0, "other", later(6 * round), TTL).await.unwrap().unwrap();
+        lease = other.acquire(P0, 0, "other", later(6 * round), TTL).await.unwrap().unwrap();
         let seen = other.saved(P0).await.unwrap().commands;
         let written = writing.await.unwrap();
         let last = (written > 0).then_some(Place(round * 1_000 + written));

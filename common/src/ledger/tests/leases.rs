@@ -5,7 +5,7 @@ use super::*;
 on_each_store!(a_partition_has_one_tracker_at_a_time);
 async fn a_partition_has_one_tracker_at_a_time(database: Database) {
     let ledger = fixture(database).await;
-    let acquire = async |holder, now| ledger.acquire(P0, holder, now, TTL).await.unwrap();
+    let acquire = async |holder, now| ledger.acquire(P0, 0, holder, now, TTL).await.unwrap();
     let first = ledger.lease;
     assert_eq!(first, Lease { partition: P0, epoch: 1 });
     assert_eq!(acquire("other", later(4)).await, None);
@@ -21,7 +21,7 @@ async fn a_partition_has_one_tracker_at_a_time(database: Database) {
     ledger.give_up(second).await.unwrap();
     assert_eq!(acquire("me", later(9)).await.unwrap().epoch, 3);
     assert_eq!(acquire("me", later(9)).await.unwrap().epoch, 4, "it has it already");
-    let elsewhere = ledger.acquire(Partition(1), "other", NOW, TTL).await.unwrap().unwrap();
+    let elsewhere = ledger.acquire(Partition(1), 0, "other", NOW, TTL).await.unwrap().unwrap();
     assert_eq!(elsewhere, Lease { partition: Partition(1), epoch: 1 });
 }
 
@@ -30,7 +30,7 @@ async fn a_lease_that_nobody_took_can_be_renewed_late(database: Database) {
     let ledger = fixture(database).await;
     let renewed = ledger.renew("me", &[ledger.lease], later(100), TTL).await.unwrap();
     assert_eq!(renewed.held, [ledger.lease]);
-    assert_eq!(ledger.acquire(P0, "other", later(101), TTL).await, Ok(None));
+    assert_eq!(ledger.acquire(P0, 0, "other", later(101), TTL).await, Ok(None));
 }
 
 on_each_store!(trackers_that_live_are_counted);
@@ -54,7 +54,7 @@ async fn of_many_who_want_a_partition_one_gets_it(database: Database) {
         let wishes: Vec<_> = (0..6)
             .map(|i| {
                 let ledger = ledgers[i % 2].clone();
-                tokio::spawn(async move { ledger.acquire(P0, &format!("t{i}"), now, TTL).await.unwrap() })
+                tokio::spawn(async move { ledger.acquire(P0, 0, &format!("t{i}"), now, TTL).await.unwrap() })
             })
             .collect();
         let mut leases = Vec::new();
