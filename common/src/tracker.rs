@@ -237,3 +237,6 @@ impl PartitionTracker {
         self.places
     }
 }
+
+#[cfg(test)]
+mod model;

@@ -154,8 +154,8 @@ impl PartitionTracker {
         beyond.iter().for_each(|id| self.look(id));
     }
 
-    /// Takes rows, with contents, that no tracker has seen and that were accepted at least
-    /// [`Settings::unseen_after`](super::Settings::unseen_after) ago. Asked for every few seconds by the shell of a tracker
+    /// Takes rows, with contents, that were accepted at least [`Settings::unseen_after`](super::Settings::unseen_after) ago,
+    /// and are not settled and without a place, or settled and not told. Asked for every few seconds by the shell of a tracker
     /// that acts; no write may lie between the asking and this.
     pub fn handle_unseen(&mut self, rows: Vec<Row>, now: Now) {
         self.note_time(now);
@@ -163,11 +163,21 @@ impl PartitionTracker {
             return;
         }
         for row in rows {
-            match self.commands.contains_key(&row.id) {
-                true => self.mark_dirty(&row.id),
-                false => {
-                    self.unseen.entry(row.id.clone()).or_insert((row, now.instant));
+            let id = row.id.clone();
+            match self.commands.get(&id) {
+                None if row.state.is_settled() => {
+                    self.adopt(row.clone());
+                    self.ended_by(&id, &row);
                 }
+                None => {
+                    self.unseen.entry(id).or_insert((row, now.instant));
+                }
+                Some(entry) if row.state.is_settled() && entry.is_active() => {
+                    if entry.hold != Hold::Decided {
+                        self.ended_by(&id, &row);
+                    }
+                }
+                Some(_) => self.mark_dirty(&id),
             }
         }
     }

@@ -174,12 +174,15 @@ impl Entry {
     }
 
     pub(super) fn row(&self, id: &EventId) -> Row {
+        // Once it is decided how a command that is kept ends, nobody is to end it otherwise.
+        let decided = self.told.as_ref().filter(|_| self.kept && self.hold == Hold::Decided);
+        let (state, reason) = decided.map_or((self.state, self.reason), |told| (told.state, told.reason));
         Row {
             id: id.clone(),
             device: self.device.clone(),
             name: self.name.clone(),
-            state: self.state,
-            reason: self.reason,
+            state,
+            reason,
             kept: self.kept,
             handed: matches!(self.hold, Hold::Owned(_) | Hold::Sent(_)) && self.kept,
             attempt: self.attempt,

@@ -59,7 +59,7 @@ pub struct Row {
     pub content: Option<Content>,
     /// Where the command lies in the log, once a tracker has read it there. Every [`Change::Write`] sets it.
     pub place: Option<Place>,
-    /// A tracker has read in the log of outcomes how it ended. A [`Change::Write`] of a settled row sets it.
+    /// A tracker has read in the log of outcomes how it ended. A [`Change`] to a settled state sets it.
     pub told: bool,
 }
 
@@ -75,7 +75,7 @@ pub enum Change {
         returned: Option<u32>,
     },
     /// An outcome of a command that is followed no more: it is added to the history, and counts if the row's state
-    /// [admits](State::admits) it. Without a row it means nothing.
+    /// [admits](State::admits) it. One that settles a command also says that its end is told. Without a row it means nothing.
     Late(Box<Transition>),
 }
 
