@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use common::id::EventId;
+use common::ledger::KEY_LIFETIME;
 use common::service::Limits;
 use common::time::parse_duration;
 use common::tracker::Settings;
@@ -32,6 +33,10 @@ pub struct Config {
     /// The most commands that may wait for a device; a further one is refused with 429
     #[arg(long, env = "DROGUE_MAX_PENDING", value_name = "COUNT", default_value = "50", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub max_pending: u32,
+
+    /// How long what became of a command can be asked for, 24h at least
+    #[arg(long, env = "DROGUE_COMMAND_HISTORY", value_name = "DURATION", default_value = "7d", value_parser = a_day_or_more)]
+    pub command_history: Duration,
 
     /// How long a TLS handshake may take
     #[arg(long, env = "DROGUE_API_TLS_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = parse_duration)]
@@ -70,7 +75,7 @@ impl Config {
             sole,
             ..Settings::default()
         };
-        TrackerSettings { settings, lifetime: limits.command_lifetime }
+        TrackerSettings { settings, lifetime: limits.command_lifetime, history: self.command_history }
     }
 
     /// Returns the limits of the server.
@@ -86,6 +91,12 @@ impl Config {
     }
 }
 
+/// Idempotency keys are kept with their commands, and for a day.
+fn a_day_or_more(text: &str) -> Result<Duration, String> {
+    let history = parse_duration(text).map_err(|error| error.to_string())?;
+    if history < KEY_LIFETIME { Err("expected 24h or more".to_owned()) } else { Ok(history) }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -93,6 +104,7 @@ impl Default for Config {
             api_body_timeout: Duration::from_secs(30),
             api_max_import: 100_000,
             max_pending: 50,
+            command_history: Duration::from_secs(7 * 86_400),
             api_tls_timeout: Duration::from_secs(5),
             api_head_timeout: Duration::from_secs(5),
             api_idle_timeout: Duration::from_secs(75),

@@ -57,6 +57,8 @@ pub struct TrackerSettings {
     pub settings: Settings,
     /// How long a command lives that says nothing about it.
     pub lifetime: Duration,
+    /// How long a command that is settled can be asked for.
+    pub history: Duration,
 }
 
 /// What is known of commands and connections. Clones share one state.
@@ -71,6 +73,7 @@ struct Shared {
     ledger: Ledger,
     clock: Clock,
     settings: Settings,
+    history: Duration,
     /// Names this replica in the ledger.
     replica: String,
     mark: Mark,
@@ -124,7 +127,7 @@ impl Tracker {
         settings: TrackerSettings,
         clock: Clock,
     ) -> Result<(Self, Tracking), TrackerError> {
-        let (ledger, TrackerSettings { settings, lifetime }) = (Ledger::of(registry), settings);
+        let (ledger, TrackerSettings { settings, lifetime, history }) = (Ledger::of(registry), settings);
         let partitions: Vec<_> = (0..sink.partitions().max(1)).map(Partition).collect();
         let mut loaded = Vec::with_capacity(partitions.len());
         for partition in &partitions {
@@ -147,6 +150,7 @@ impl Tracker {
             sink,
             ledger,
             settings,
+            history,
             mark: Mark::of(&replica),
             replica: replica.to_string(),
             clock,

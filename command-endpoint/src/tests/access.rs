@@ -1,10 +1,9 @@
-use common::channel::Channel;
 use common::registry::Scope;
 use common::testing::MemoryChannel;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 
-use super::fixture::{Answer, Fixture, OPERATOR, answer, any_body};
+use super::fixture::{Answer, Fixture, OPERATOR, answer, any_body, commands};
 
 /// What a route asks of a token.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,7 +15,7 @@ enum Needs {
 }
 
 /// Every route of an application, what it needs, and the status of its success.
-const ROUTES: [(&str, &str, Needs, u16); 13] = [
+const ROUTES: [(&str, &str, Needs, u16); 17] = [
     ("GET", "", Needs::Any, 200),
     ("PUT", "", Needs::Operator, 200),
     ("GET", "/devices", Needs::Scope(Scope::Registry), 200),
@@ -29,6 +28,10 @@ const ROUTES: [(&str, &str, Needs, u16); 13] = [
     ("DELETE", "/tokens/none", Needs::Scope(Scope::Registry), 404),
     ("GET", "/events", Needs::Scope(Scope::Events), 200),
     ("POST", "/devices/d/commands/x", Needs::Scope(Scope::Command), 202),
+    ("GET", "/devices/d/commands", Needs::Scope(Scope::Command), 200),
+    ("GET", "/devices/d/commands/none", Needs::Scope(Scope::Command), 404),
+    ("DELETE", "/devices/d/commands/none", Needs::Scope(Scope::Command), 404),
+    ("GET", "/devices/d/connection", Needs::Scope(Scope::Command), 200),
     ("DELETE", "", Needs::Operator, 204),
 ];
 
@@ -148,7 +151,7 @@ async fn no_spelling_of_a_path_leads_to_another_tenant() {
         let (status, text) = fixture.raw("POST", &target, &token).await;
         assert!(status == 404 || status == 400, "{target}: {text}");
     }
-    assert!(channel.events(Channel::Commands).is_empty());
+    assert!(commands(&channel).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

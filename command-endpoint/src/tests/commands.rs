@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use common::channel::{Channel, PublishError};
+use common::channel::PublishError;
 use common::event::{COMMAND_TYPE, Event, OCTET_STREAM, extension};
 use common::registry::Scope;
 use common::service::Limits;
@@ -8,7 +8,7 @@ use common::testing::{MemoryChannel, eventually};
 use common::time::Timestamp;
 use reqwest::Method;
 
-use super::fixture::{Answer, Fixture, answer};
+use super::fixture::{Answer, Fixture, answer, commands};
 use crate::Config;
 
 const PATH: &str = "/v1/apps/app/devices/d/commands/set-temp";
@@ -41,7 +41,7 @@ async fn a_command_is_in_the_channel_as_it_was_sent() {
         .body("{ \"set-temp\": 40\r\n}");
     let answer = answer(request).await;
     assert_eq!(answer.status, 202, "{answer:?}");
-    let event = channel.events(Channel::Commands).pop().unwrap();
+    let event = commands(&channel).pop().unwrap();
     let id = event.id.as_str();
     assert_eq!(answer.json(), serde_json::json!({ "id": id }));
     assert_eq!(answer.headers["location"], format!("/v1/apps/app/devices/d/commands/{id}"));
@@ -58,7 +58,7 @@ async fn what_is_left_out_has_a_default() {
     let (fixture, channel, token) = start().await;
     let request = fixture.request(Method::POST, PATH, &token).header("traceparent", "nonsense");
     assert_eq!(answer(request).await.status, 202);
-    let event = channel.events(Channel::Commands).pop().unwrap();
+    let event = commands(&channel).pop().unwrap();
     assert_eq!((event.content_type.as_ref(), event.data.len()), (OCTET_STREAM, 0));
     assert_eq!(lifetime(&event), Limits::default().command_lifetime);
     assert_eq!(event.extension(extension::TRACEPARENT), None);
@@ -106,7 +106,7 @@ async fn a_payload_has_a_limit_that_is_named() {
     assert_eq!(fixture.post(PATH, &token, "0123456789").await.status, 202);
     let detail = fixture.post(PATH, &token, "0123456789x").await.problem(413);
     assert!(detail.contains("10 bytes") && detail.contains("--max-payload"), "{detail}");
-    assert_eq!(channel.events(Channel::Commands).len(), 1);
+    assert_eq!(commands(&channel).len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +115,7 @@ async fn ttl_is_a_duration_from_a_second_to_thirty_days() {
     for (ttl, seconds) in [("1s", 1), ("1000ms", 1), ("30d", 30 * 86_400), ("720h", 30 * 86_400)] {
         let answer = fixture.post(&format!("{PATH}?ttl={ttl}"), &token, "").await;
         assert_eq!(answer.status, 202, "{ttl}");
-        let event = channel.events(Channel::Commands).pop().unwrap();
+        let event = commands(&channel).pop().unwrap();
         assert_eq!(lifetime(&event), Duration::from_secs(seconds), "{ttl}");
     }
     for bad in ["0s", "999ms", "31d", "2592000001ms", "10", "-1s", "1.5m", "", "1w", "99999999999999999999d"]
@@ -127,7 +127,7 @@ async fn ttl_is_a_duration_from_a_second_to_thirty_days() {
         let detail = fixture.post(&format!("{PATH}?{bad}"), &token, "").await.problem(400);
         assert!(detail.contains("parameter"), "{bad}: {detail}");
     }
-    assert_eq!(channel.events(Channel::Commands).len(), 4);
+    assert_eq!(commands(&channel).len(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,9 +143,9 @@ async fn bad_names_are_400_and_unknown_devices_404() {
     let detail = post("/v1/apps/app/devices/none/commands/x".into()).await.problem(404);
     assert!(detail.contains("'none'"), "{detail}");
     post("/v1/apps/app/devices/D/commands/x".into()).await.problem(404);
-    assert!(channel.events(Channel::Commands).is_empty());
+    assert!(commands(&channel).is_empty());
     assert_eq!(post("/v1/apps/%61pp/devices/%64/commands/x".into()).await.status, 202);
-    assert_eq!(channel.events(Channel::Commands)[0].device.as_str(), "app/d");
+    assert_eq!(commands(&channel)[0].device.as_str(), "app/d");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,6 +170,6 @@ async fn a_payload_in_a_coding_is_refused() {
     let refused = send("gzip").await;
     assert_eq!(refused.headers["accept-encoding"], "identity");
     assert!(refused.problem(415).contains("content-encoding"));
-    assert!(channel.events(Channel::Commands).is_empty());
+    assert!(commands(&channel).is_empty());
     assert_eq!(send("identity").await.status, 202);
 }

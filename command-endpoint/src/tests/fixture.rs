@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::auth::Secret;
-use common::channel::{EventSink, EventSource};
+use common::channel::{Channel, EventSink, EventSource};
+use common::event::{COMMAND_TYPE, Event};
 use common::net::Listeners;
 use common::registry::{PasswordCost, Registry, RegistrySettings, Scope, sqlite_url};
 use common::service::{Clock, Limits, Shutdown};
-use common::testing::{MemoryChannel, PATIENCE};
+use common::testing::{MemoryChannel, PATIENCE, eventually};
 use common::web::WebError;
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, Response};
@@ -19,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::{Backends, Config, run};
+use crate::{Backends, Config, Tracker, run};
 
 /// The operator's token.
 pub(crate) const OPERATOR: &str = "the operator's token, for tests only";
@@ -83,10 +84,17 @@ impl Fixture {
             let device = common::id::DeviceKey::new(&application, &"d".parse().unwrap());
             registry.put_device(&device, Default::default()).await.unwrap();
         }
+        let (sink, settings) = (Arc::new(channel.clone()), config.tracker(&limits, None));
+        let started = Tracker::start(sink, channel, &registry, settings, Clock::system()).await;
+        let (tracker, tracking) = started.unwrap();
+        tokio::spawn(tracking.run(Shutdown::new()));
+        let watched = tracker.clone();
+        eventually("the trackers have caught up", || watched.is_live()).await;
         let backends = Backends {
             sink: Arc::new(channel.clone()),
             source: Arc::new(channel.clone()),
             registry,
+            tracker,
             clock: Clock::system(),
             limits,
         };
@@ -174,6 +182,11 @@ fn serve(config: &Config, backends: &Backends) -> (SocketAddr, Shutdown, JoinHan
     let shutdown = Shutdown::new();
     let server = tokio::spawn(run(config, listeners, backends.clone(), shutdown.clone()));
     (address, shutdown, server)
+}
+
+/// Returns the commands in a channel, without what else is there.
+pub(crate) fn commands(channel: &MemoryChannel) -> Vec<Event> {
+    channel.events(Channel::Commands).into_iter().filter(|event| event.kind == COMMAND_TYPE).collect()
 }
 
 /// Sends a request and reads the whole answer.

@@ -14,15 +14,23 @@ use super::seat::Seat;
 const LEASE: Duration = Duration::from_secs(5);
 /// How often leases are renewed, and others looked for.
 const RENEWAL: Duration = Duration::from_secs(1);
+/// How often old commands are forgotten.
+const PURGE: Duration = Duration::from_secs(3600);
 
 /// Takes and renews leases until the shutdown.
 pub(super) async fn keep(shared: Arc<Shared>, shutdown: Shutdown) {
     let mut tick = interval(RENEWAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
+    let mut purged = None;
     while shutdown.run_until_cancelled(tick.tick()).await.is_some() {
         if !shared.is_caught_up() {
             continue;
+        }
+        let now = shared.clock.instant();
+        if purged.is_none_or(|last| now.duration_since(last) >= PURGE) && shared.seats[0].is_acting() {
+            purged = Some(now);
+            tokio::spawn(purge(shared.clone()));
         }
         match turn(&shared).await {
             Ok(()) => failing = false,
@@ -32,6 +40,16 @@ pub(super) async fn keep(shared: Arc<Shared>, shutdown: Shutdown) {
                 tracing::warn!(%error, "leases cannot be renewed, trying again");
             }
         }
+    }
+}
+
+/// Forgets what was settled long ago. Whoever has charge of the first partition does it for all.
+async fn purge(shared: Arc<Shared>) {
+    let before = shared.clock.wall().saturating_sub(shared.history);
+    match shared.ledger.purge(before).await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!(count, "old commands were forgotten"),
+        Err(error) => tracing::debug!(%error, "old commands cannot be forgotten now"),
     }
 }
 

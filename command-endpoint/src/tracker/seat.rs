@@ -21,6 +21,8 @@ use super::publish::Publisher;
 
 /// So many records are read before what they caused is done.
 const BATCH: usize = 512;
+/// How often a replica that has no charge asks how far the one that has it has come.
+const LOOK: Duration = Duration::from_secs(5);
 /// How often at least time is looked at.
 const TICK: Duration = Duration::from_millis(500);
 
@@ -54,6 +56,11 @@ impl Seat {
         self.lease.send_replace(lease);
     }
 
+    /// Tells whether this replica has charge of the partition.
+    pub(super) fn is_acting(&self) -> bool {
+        self.lease.borrow().is_some()
+    }
+
     /// Tells whether what was in the channels at the start was read.
     pub(super) fn is_caught_up(&self) -> bool {
         self.read.iter().all(|read| read.load(Ordering::Acquire))
@@ -79,6 +86,7 @@ pub(super) struct Work {
     publisher: Publisher,
     told: FuturesUnordered<BoxFuture<'static, ()>>,
     recorded: FuturesUnordered<BoxFuture<'static, Result<(), PublishError>>>,
+    next_look: Instant,
 }
 
 impl Work {
@@ -93,6 +101,7 @@ impl Work {
             at,
             items,
             publisher,
+            next_look: shared.clock.instant() + LOOK,
             told: FuturesUnordered::new(),
             recorded: FuturesUnordered::new(),
         }
@@ -118,6 +127,7 @@ impl Work {
                 () = sleep_until(due.into()) => {
                     let now = self.shared.clock.now();
                     self.seat().tracker().handle_timeout(now);
+                    self.look(now.instant).await;
                 }
             }
             self.carry_out();
@@ -153,6 +163,18 @@ impl Work {
                 Item::Mark(..) => {}
                 Item::Gap => self.shared.rebuild(seat).await,
             }
+        }
+    }
+
+    /// Asks from time to time what was saved, where another replica has charge.
+    async fn look(&mut self, now: Instant) {
+        if now < self.next_look || self.seat().is_acting() {
+            return;
+        }
+        self.next_look = now + LOOK;
+        match self.shared.ledger.saved(self.seat().partition).await {
+            Ok(places) => self.seat().tracker().handle_saved(places),
+            Err(error) => tracing::debug!(%error, "the ledger cannot be asked how far it is"),
         }
     }
 
