@@ -31,9 +31,11 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(2);
 const APPLICATION_NAME: &str = "drogue";
 
 /// A statement takes milliseconds, or waits for another write. A writer that vanishes holds others up until the server
-/// notices. What is written is in the order of [`super::store`] only if each statement sees the last commit.
+/// notices. What is written is in the order of [`super::store`] only if each statement sees the last commit. A plan that
+/// was made for an empty table would be kept while it grows.
 const SETTINGS: &str = "SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'; \
                         SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3; \
+                        SET plan_cache_mode = force_custom_plan; \
                         SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED;";
 
 /// Migrations wait for the process that is at them, and take as long as they take.

@@ -5,6 +5,9 @@ use std::io;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
+use crate::channel::Partition;
+use crate::ledger::{Batch, CommandRow, Idempotency, Ledger, Places, Submission};
+use crate::time::Timestamp;
 
 /// What is logged on this thread, at every level.
 #[derive(Clone, Default)]
@@ -57,18 +60,40 @@ async fn nothing_that_a_statement_carries_is_logged_at_any_level(database: Datab
     registry.put_device(&key("a/hunter2"), DeviceSpec { labels, ..password("hunter2") }).await.unwrap();
     registry.authenticate(&login("a/hunter2", "hunter2")).await.unwrap();
     registry.create_token(&app("a"), [Scope::Events].into(), "hunter2".to_owned()).await.unwrap();
+    track_a_command(&Ledger::of(&registry)).await;
     let pool = registry.shared.store.pool();
     let slow = sqlx::query("SELECT 1 FROM pg_sleep(1.1) WHERE $1 <> 'x'").bind("hunter2");
     slow.fetch_one(pool).await.unwrap();
     let bad = sqlx::query("SELECT $1::bigint").bind("hunter2").fetch_one(pool).await;
     assert_eq!(RegistryError::from(bad.map(drop).unwrap_err()), RegistryError::Unavailable);
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    for logged in ["INSERT INTO devices", "slow statement", "22P02"] {
+    for logged in ["INSERT INTO devices", "INSERT INTO commands", "slow statement", "22P02"] {
         assert!(log.contains(logged), "this is logged here: {logged}\n{log}");
     }
     for secret in [Some("hunter2"), url.password()].into_iter().flatten() {
         assert!(!log.contains(secret), "{log}");
     }
+}
+
+/// Writes a command to the ledger, once in each way.
+async fn track_a_command(ledger: &Ledger) {
+    let now = Timestamp::from_millis(0);
+    let command = crate::testing::command(&key("a/d"), "set".parse().unwrap(), b"hunter2");
+    let row = CommandRow::accepted(command.clone(), now, None);
+    let submission = Submission {
+        command,
+        accepted: now,
+        traceparent: None,
+        idempotency: Some(Idempotency { key: "hunter2".to_owned(), fingerprint: "hunter2".to_owned() }),
+        supersede: Some("hunter2".to_owned()),
+        max_pending: 1,
+    };
+    ledger.submit(submission).await.unwrap();
+    let ttl = Duration::from_secs(5);
+    let lease = ledger.acquire(Partition(0), "me", now, ttl).await.unwrap().unwrap();
+    let batch = Batch { rows: vec![row.clone()], applied: Places::default(), snapshot: None, now };
+    ledger.commit(lease, batch).await.unwrap();
+    assert_eq!(ledger.find(vec![row.id.clone()]).await.unwrap()[0].payload, row.payload);
 }
 
 on_postgres!(an_address_that_leads_nowhere_is_named_without_its_password);
