@@ -6,8 +6,9 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;
 use crate::channel::Partition;
-use crate::ledger::{Batch, CommandRow, Idempotency, Ledger, Places, Submission};
+use crate::ledger::{Batch, Idempotency, Ledger, Submission};
 use crate::time::Timestamp;
+use crate::tracker::{Change, Row};
 
 /// What is logged on this thread, at every level.
 #[derive(Clone, Default)]
@@ -79,21 +80,24 @@ async fn nothing_that_a_statement_carries_is_logged_at_any_level(database: Datab
 async fn track_a_command(ledger: &Ledger) {
     let now = Timestamp::from_millis(0);
     let command = crate::testing::command(&key("a/d"), "set".parse().unwrap(), b"hunter2");
-    let row = CommandRow::accepted(command.clone(), now, None);
+    let row = Row::accepted(&command, now);
     let submission = Submission {
         command,
         accepted: now,
-        traceparent: None,
         idempotency: Some(Idempotency { key: "hunter2".to_owned(), fingerprint: "hunter2".to_owned() }),
         supersede: Some("hunter2".to_owned()),
         max_pending: 1,
     };
     ledger.submit(submission).await.unwrap();
     let ttl = Duration::from_secs(5);
-    let lease = ledger.acquire(Partition(0), "me", now, ttl).await.unwrap().unwrap();
-    let batch = Batch { rows: vec![row.clone()], applied: Places::default(), snapshot: None, now };
+    let lease = ledger.acquire(Partition(0), 0, "me", now, ttl).await.unwrap().unwrap();
+    let batch = Batch {
+        changes: vec![Change::Write { row: Box::new(row.clone()), returned: None }],
+        saved: None,
+        now,
+    };
     ledger.commit(lease, batch).await.unwrap();
-    assert_eq!(ledger.find(vec![row.id.clone()]).await.unwrap()[0].payload, row.payload);
+    assert_eq!(ledger.hand_over(lease, vec![(row.id.clone(), 1)]).await.unwrap()[0].content, row.content);
 }
 
 on_postgres!(an_address_that_leads_nowhere_is_named_without_its_password);
