@@ -64,7 +64,17 @@ impl DeviceOrder {
         if !self.is_new(&record.id) {
             return Began::Ignored;
         }
-        let place = record.repeats.unwrap_or(place);
+        self.begin(record, record.repeats.unwrap_or(place))
+    }
+
+    /// Takes a record that [repeats](Connected::repeats) one that lay at `place`, before the first that the reader has read:
+    /// the replica may have begun newer connections since, whose records were read first.
+    pub fn repeated(&mut self, record: &Connected, place: Place) -> Began {
+        self.is_new(&record.id);
+        if self.get(&record.id).is_some() { Began::Ignored } else { self.begin(record, place) }
+    }
+
+    fn begin(&mut self, record: &Connected, place: Place) -> Began {
         let at = self.live.partition_point(|live| live.place < place);
         let client = record.client.as_deref();
         let is_same = |live: &Live| client.is_some() && live.client.as_deref() == client;
@@ -196,6 +206,17 @@ mod tests {
         order.connected(&of_client("r1", 2), Place(9));
         assert_eq!(order.connected(&repeated(of_client("r3", 1), 4), Place(10)), Began::Ignored);
         assert_eq!(order.live().len(), 3);
+    }
+
+    #[test]
+    fn what_is_repeated_to_a_reader_without_a_past_may_be_older_than_what_it_knows() {
+        let mut order = DeviceOrder::default();
+        order.connected(&record("r1", 2, Takes::Many), Place(7));
+        let older = record("r1", 1, Takes::Many);
+        assert_eq!(order.connected(&older, Place(8)), Began::Ignored);
+        assert_eq!(order.repeated(&older, Place(3)), Began::Live(None));
+        assert_eq!(order.repeated(&older, Place(3)), Began::Ignored);
+        assert_eq!(order.newest().map(|live| live.id.clone()), Some(id("r1", 2)));
     }
 
     #[test]

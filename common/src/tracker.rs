@@ -153,6 +153,8 @@ pub struct PartitionTracker {
     role: Role,
     effects: VecDeque<Effect>,
     places: Places,
+    /// The place of the first record of `commands` that was read.
+    first: Option<Place>,
     highest_epoch: u64,
     complete: bool,
     /// Since when replicas are asked to repeat their records.
@@ -186,6 +188,7 @@ impl PartitionTracker {
             role: Role::Standby,
             effects: VecDeque::new(),
             places: Places::default(),
+            first: None,
             highest_epoch: 0,
             complete: from_beginning,
             asked_at: None,

@@ -14,7 +14,7 @@ impl PartitionTracker {
     /// Takes a command.
     pub fn handle_command(&mut self, command: Command, accepted: Timestamp, place: Place, now: Now) {
         self.note_time(now);
-        self.places.commands = Some(place);
+        self.note_place(place);
         self.unseen.remove(&command.id);
         let device = self.devices.entry(command.device.clone()).or_default();
         // Also of one that is read twice: every replica reads it so.
@@ -57,6 +57,11 @@ impl PartitionTracker {
         }
         let early = Early { outcome, place, behind, arrived: now.instant, is_late };
         self.early.entry(early.outcome.command.clone()).or_default().push(early);
+    }
+
+    pub(super) fn note_place(&mut self, place: Place) {
+        self.places.commands = Some(place);
+        self.first.get_or_insert(place);
     }
 
     pub(super) fn insert(&mut self, id: EventId, entry: Entry) {

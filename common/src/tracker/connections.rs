@@ -13,13 +13,19 @@ impl PartitionTracker {
     /// Takes a record of connections.
     pub fn handle_record(&mut self, recorded: Recorded, now: Now) {
         self.note_time(now);
-        self.places.commands = Some(recorded.place);
+        self.note_place(recorded.place);
         let Recorded { id, device, place, time, record } = recorded;
         match record {
             OrderRecord::Connected(record) => {
                 self.heard(&record.id.incarnation, now);
+                // Who was not there from the beginning lacks what is repeated.
+                let lacking = record.repeats.filter(|place| !self.complete && Some(*place) < self.first);
                 let known = self.devices.entry(device.clone()).or_default();
-                if known.order.connected(&record, place) == Began::Ignored {
+                let began = match lacking {
+                    Some(place) => known.order.repeated(&record, place),
+                    None => known.order.connected(&record, place),
+                };
+                if began == Began::Ignored {
                     return;
                 }
                 known.ended(time);

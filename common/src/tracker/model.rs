@@ -111,7 +111,7 @@ enum Turn {
 fn connect() -> impl Strategy<Value = Step> {
     let takes = prop_oneof![3 => Just(Takes::Many), 2 => Just(Takes::One), 1 => Just(Takes::Batch(2))];
     let client = proptest::option::weighted(0.4, 0..2u8);
-    (0..ENDPOINTS, 0..2usize, takes, client, any::<bool>(), 50..9_000u64).prop_map(
+    (0..ENDPOINTS, 0..2usize, takes, client, proptest::bool::weighted(0.7), 50..9_000u64).prop_map(
         |(replica, device, takes, client, acknowledges, lasts)| Step::Connect {
             replica,
             device,
@@ -162,7 +162,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(replica, connection)| Step::Disconnect { replica, connection }),
         5 => (replica(), 0..3usize).prop_map(|(replica, connection)| Step::Write { replica, connection }),
         3 => (replica(), 0..2usize).prop_map(|(replica, at)| Step::Acknowledge { replica, at }),
-        1 => (replica(), 0..2usize).prop_map(|(replica, at)| Step::Reply { replica, at }),
+        2 => (replica(), 0..2usize).prop_map(|(replica, at)| Step::Reply { replica, at }),
         5 => (replica(), 0..6usize, 0..6usize)
             .prop_map(|(replica, read, flush)| Step::Run { replica, read, flush }),
         1 => (replica(), 0..4usize).prop_map(|(replica, flush)| Step::Crash { replica, flush }),
@@ -172,7 +172,7 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (0..TRACKERS, turn()).prop_map(|(tracker, turn)| Step::Tracker { tracker, turn }),
         1 => Just(Step::Stray),
         4 => pass.prop_map(|millis| Step::Pass { millis }),
-        12 => (any::<bool>(), any::<bool>())
+        12 => (proptest::bool::weighted(0.7), proptest::bool::weighted(0.3))
             .prop_map(|(writes, acknowledges)| Step::Round { writes, acknowledges }),
     ]
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::device::{About, Device, Past};
 use super::entry::{Entry, Hold, Told};
 use super::{PartitionTracker, Places, Replica, Row, Settings};
+use crate::channel::Place;
 use crate::connections::Now;
 use crate::id::{DeviceKey, EventId};
 use crate::order::DeviceOrder;
@@ -18,6 +19,7 @@ const FORGET_AFTER_MILLIS: i64 = 30 * 86_400_000;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct Snapshot {
     places: Places,
+    first: Option<Place>,
     epoch: u64,
     complete: bool,
     replicas: Vec<EventId>,
@@ -56,6 +58,7 @@ impl PartitionTracker {
     pub fn restore(settings: Settings, snapshot: Snapshot, rows: Vec<Row>, now: Now) -> Self {
         let mut tracker = Self::new(settings, snapshot.complete);
         tracker.places = snapshot.places;
+        tracker.first = snapshot.first;
         tracker.highest_epoch = snapshot.epoch;
         let replica = || Replica { heard: now.instant, announced: 0, lapsing: false };
         tracker.replicas = snapshot.replicas.into_iter().map(|id| (id, replica())).collect();
@@ -91,6 +94,7 @@ impl PartitionTracker {
         });
         Snapshot {
             places: self.settled_places(),
+            first: self.first,
             epoch: self.highest_epoch,
             complete: self.complete,
             replicas: self.replicas.keys().cloned().collect(),

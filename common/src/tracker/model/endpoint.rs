@@ -50,8 +50,11 @@ pub(super) struct Endpoint {
     epoch: u64,
     pub(super) connections: Vec<Connection>,
     in_flight: Vec<(ConnectionRef, Assigned)>,
+    /// When the last heartbeat that is acknowledged was sent.
     acknowledged: u64,
     beat: Option<u64>,
+    /// It was silent for so long that it calls itself dead: it writes nothing before that is read.
+    lapsing: bool,
     pub(super) paused: bool,
 }
 
@@ -75,8 +78,9 @@ impl Endpoint {
             epoch: 0,
             connections: Vec::new(),
             in_flight: Vec::new(),
-            acknowledged: 0,
+            acknowledged: log.millis,
             beat: None,
+            lapsing: false,
             paused: false,
         }
     }
@@ -94,9 +98,19 @@ impl Endpoint {
         for _ in 0..most {
             let Some((item, sent)) = self.outbox.pop_front() else { break };
             if matches!(&item, Item::Record(_, OrderRecord::Alive(_))) {
+                self.doubt_itself(log);
                 self.acknowledged = self.acknowledged.max(sent);
             }
             log.append(self.incarnation.as_str(), item);
+        }
+    }
+
+    /// Calls itself dead if it was silent for too long: a tracker that never heard of it counts on that.
+    fn doubt_itself(&mut self, log: &Log) {
+        if self.acknowledged + LAPSE_AFTER <= log.millis && !self.lapsing {
+            self.lapsing = true;
+            let lapsed = Lapsed { incarnation: self.incarnation.clone(), epoch: None };
+            self.record(&DeviceKey::all(), OrderRecord::Lapsed(lapsed), log);
         }
     }
 
@@ -204,7 +218,8 @@ impl Endpoint {
 
     /// Writes the next command of a connection to the device, if it may.
     pub(super) fn write(&mut self, at: usize, log: &mut Log) {
-        if log.millis >= self.acknowledged + LOOK {
+        self.doubt_itself(log);
+        if self.lapsing || log.millis >= self.acknowledged + LOOK {
             return;
         }
         let Some(connection) = self.connections.get_mut(at) else { return };
@@ -247,6 +262,7 @@ impl Endpoint {
     }
 
     pub(super) fn handle_time(&mut self, log: &Log) {
+        self.doubt_itself(log);
         if self.beat.is_none_or(|beat| beat + HEARTBEAT <= log.millis) {
             self.beat = Some(log.millis);
             let alive = OrderRecord::Alive(Alive { incarnation: self.incarnation.clone() });
@@ -318,9 +334,11 @@ impl Endpoint {
         place: crate::channel::Place,
         log: &Log,
     ) {
-        let began = self.orders.entry(device.clone()).or_default().connected(record, place);
-        let is_mine = record.id.incarnation == self.incarnation && began != Began::Ignored;
-        if is_mine && !self.connections.iter().any(|connection| connection.id == record.id) {
+        let order = self.orders.entry(device.clone()).or_default();
+        let began = order.connected(record, place);
+        let is_over = order.get(&record.id).is_none()
+            || !self.connections.iter().any(|connection| connection.id == record.id);
+        if is_over && record.id.incarnation == self.incarnation {
             let id = record.id.clone();
             self.record(device, OrderRecord::Disconnected(Disconnected { id }), log);
         }
@@ -361,6 +379,7 @@ impl Endpoint {
         if record.incarnation != self.incarnation {
             return;
         }
+        self.lapsing &= record.epoch.is_some();
         self.in_flight.iter_mut().for_each(|(_, assigned)| assigned.given_up = true);
         for mut connection in std::mem::take(&mut self.connections) {
             // What it owned is the tracker's now.

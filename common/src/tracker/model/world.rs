@@ -174,6 +174,8 @@ impl World {
             super::Turn::Ask => replica.ask(&mut self.ledger, &self.log),
             super::Turn::Checkpoint => replica.commit(true, &mut self.ledger, &self.log),
             super::Turn::Doubt(comes) => {
+                replica.ask(&mut self.ledger, &self.log);
+                replica.turn(&mut self.log);
                 let item = replica.doubt(&mut self.ledger, &mut self.log);
                 self.stray.extend(item.filter(|_| comes));
             }
