@@ -35,7 +35,7 @@ CREATE INDEX commands_open_by_device ON commands (application, device, id) WHERE
 
 CREATE INDEX commands_open_by_partition ON commands (partition_number, place) WHERE state IN ('accepted', 'pending');
 
-CREATE INDEX commands_untold ON commands (partition_number) WHERE told = 0 AND state NOT IN ('accepted', 'pending');
+CREATE INDEX commands_untold ON commands (partition_number, accepted) WHERE told = 0 AND state NOT IN ('accepted', 'pending');
 
 CREATE INDEX commands_unseen ON commands (accepted) WHERE partition_number IS NULL;
 

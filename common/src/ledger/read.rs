@@ -78,8 +78,8 @@ impl Ledger {
         .await
     }
 
-    /// Returns commands that were accepted before a time and that no tracker has read in the log: with their contents,
-    /// the oldest first, some at a time.
+    /// Returns commands that were accepted before a time, and that no tracker has read in the log (with their contents),
+    /// or that have ended without that a tracker has read of it: the oldest first, some at a time.
     ///
     /// # Errors
     /// Fails if the store does.
@@ -92,7 +92,16 @@ impl Ledger {
                  AND state IN ('accepted', 'pending') ORDER BY accepted, id LIMIT 100"
             );
             let statement = sqlx::query(select).bind(accepted_before.as_millis());
-            rows::read_all(&statement.fetch_all(store.pool()).await?)
+            let mut unseen = rows::read_all(&statement.fetch_all(store.pool()).await?)?;
+            let select = concat!(
+                "SELECT ",
+                columns!(),
+                " FROM commands WHERE told = 0 AND accepted < $1 \
+                 AND state NOT IN ('accepted', 'pending') ORDER BY accepted, id LIMIT 100"
+            );
+            let statement = sqlx::query(select).bind(accepted_before.as_millis());
+            unseen.extend(rows::read_all(&statement.fetch_all(store.pool()).await?)?);
+            Ok(unseen)
         })
         .await
     }
