@@ -71,6 +71,7 @@ impl Config {
     /// Returns what the trackers go by. `sole` is the start of the only device endpoint, where there is but one.
     pub fn tracker(&self, limits: &Limits, sole: Option<EventId>) -> TrackerSettings {
         let settings = Settings {
+            lapse_after: limits.lapse_after,
             max_pending: usize::try_from(self.max_pending).unwrap_or(usize::MAX),
             sole,
             ..Settings::default()

@@ -14,6 +14,7 @@ use super::shared::Shared;
 use crate::auth::{AuthError, Authenticator, Login};
 use crate::channel::{Channel, EventSink, EventSource, SourceError, Start, Subscription};
 use crate::command::DEFAULT_LIFETIME;
+use crate::id::EventId;
 use crate::process::Clock;
 
 /// Limits on what devices may use, the same on every protocol.
@@ -113,6 +114,11 @@ impl DeviceService {
     /// Tells whether a command that is accepted now reaches the connections held here.
     pub fn is_live(&self) -> bool {
         self.subscription.is_live()
+    }
+
+    /// Returns what tells this start of the replica from all others, until it has missed records and starts over.
+    pub fn incarnation(&self) -> EventId {
+        self.shared.pulse.incarnation()
     }
 
     /// Returns the limits.
