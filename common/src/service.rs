@@ -12,6 +12,7 @@ mod connection;
 mod devices;
 mod error;
 mod meters;
+mod replies;
 mod session;
 mod shards;
 #[cfg(test)]
@@ -21,7 +22,7 @@ pub use crate::process::{Clock, Shutdown, new_event_id};
 pub use connection::{Connection, Delivery};
 pub use devices::{DeviceService, Limits, Protocol};
 pub use error::ServiceError;
-pub use meters::TelemetryOutcome;
+pub use meters::{MessageKind, MessageOutcome};
 pub use session::Session;
 
 use std::time::Duration;

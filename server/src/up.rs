@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use common::auth::Secret;
 use common::net::load_tls;
+use common::ledger::Ledger;
 use common::registry::Registry;
 use common::service::{Clock, DeviceService, Shutdown};
 use common::startup::{self, ChannelOptions, Channels, Services, open_channels, open_registry};
@@ -116,6 +117,7 @@ async fn start(
         sink.clone(),
         &*source,
         Arc::new(registry.clone()),
+        Arc::new(Ledger::of(&registry)),
         limits.limits(),
         clock.clone(),
     )

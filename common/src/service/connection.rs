@@ -123,6 +123,8 @@ impl Delivery {
             return None;
         }
         let command = assigned.command.clone();
+        // Before the first byte is written: the device may reply as soon as it has read the last.
+        self.shared.replies.begun(&command, 1);
         self.state = State::Begun(assigned.command);
         Some(command)
     }
@@ -130,6 +132,7 @@ impl Delivery {
     /// Says what became of the command.
     pub fn finish(mut self, outcome: Outcome) {
         if let State::Begun(command) = std::mem::replace(&mut self.state, State::Done) {
+            self.shared.replies.finished(&command, outcome);
             meters::outcome(&command, outcome);
         }
     }
@@ -145,7 +148,9 @@ impl Drop for Delivery {
                 self.shared.carry_out([effect]);
             }
             State::Begun(command) => {
-                meters::outcome(&command, Outcome::Undelivered(Reason::ConnectionLost));
+                let outcome = Outcome::Undelivered(Reason::ConnectionLost);
+                self.shared.replies.finished(&command, outcome);
+                meters::outcome(&command, outcome);
             }
             State::Done => {}
         }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::commands::CommandHandler;
 use super::error::ServiceError;
 use super::meters::{self, Meters};
+use super::replies::Replies;
 use super::session::Session;
 use super::shards::Shards;
 use crate::auth::{AuthError, Authenticator, Change, Login};
@@ -17,6 +18,7 @@ use crate::command::DEFAULT_LIFETIME;
 use crate::connections::{ConnectionTable, Effect};
 use crate::id::EventId;
 use crate::process::{Clock, new_event_id};
+use crate::replies::SentCommands;
 use crate::sessions::SessionTable;
 
 /// Limits on what devices may use, the same on every protocol.
@@ -36,6 +38,8 @@ pub struct Limits {
     pub command_queue: usize,
     /// How long a command lives that says nothing about it.
     pub command_lifetime: Duration,
+    /// How long after a command was delivered its device may reply.
+    pub reply_window: Duration,
 }
 
 impl Default for Limits {
@@ -48,6 +52,7 @@ impl Default for Limits {
             publish_timeout: Duration::from_secs(10),
             command_queue: 100,
             command_lifetime: DEFAULT_LIFETIME,
+            reply_window: Duration::from_secs(24 * 60 * 60),
         }
     }
 }
@@ -89,6 +94,7 @@ pub(super) struct Shared {
     pub(super) meters: Meters,
     pub(super) sessions: Shards<SessionTable>,
     pub(super) connections: Shards<ConnectionTable>,
+    pub(super) replies: Replies,
     counter: AtomicU64,
 }
 
@@ -130,7 +136,8 @@ impl Shared {
 }
 
 impl DeviceService {
-    /// Starts the service; commands are live when this resolves.
+    /// Starts the service; commands are live when this resolves. `sent` is asked about commands that a device replies to
+    /// and that this replica does not remember.
     ///
     /// # Errors
     /// Fails if the commands channel cannot be subscribed to.
@@ -138,12 +145,14 @@ impl DeviceService {
         sink: Arc<dyn EventSink>,
         source: &dyn EventSource,
         authenticator: Arc<dyn Authenticator>,
+        sent: Arc<dyn SentCommands>,
         limits: Limits,
         clock: Clock,
     ) -> Result<Self, SourceError> {
         let shared = Arc::new(Shared {
             sink,
             authenticator,
+            replies: Replies::new(sent, limits.reply_window),
             limits,
             incarnation: new_event_id(clock.wall()),
             clock,

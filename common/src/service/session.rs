@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::connection::{Connection, Delivery};
 use super::devices::{Protocol, Shared};
 use super::error::ServiceError;
-use super::meters::{self, Counting, TelemetryOutcome};
+use super::meters::{self, Counting, MessageKind, MessageOutcome};
 use super::{new_event_id, publish};
 use crate::auth::{AuthError, Login};
 use crate::channel::Channel;
@@ -21,9 +21,9 @@ use crate::sessions::{End, Refused, SessionId};
 
 /// A device that is logged in. Dropping it closes the session.
 pub struct Session {
-    shared: Arc<Shared>,
-    protocol: Protocol,
-    device: DeviceKey,
+    pub(super) shared: Arc<Shared>,
+    pub(super) protocol: Protocol,
+    pub(super) device: DeviceKey,
     id: SessionId,
     client: Option<Arc<str>>,
 }
@@ -74,13 +74,8 @@ impl Session {
         ttd: Option<Ttd>,
         limit: Duration,
     ) -> impl Future<Output = Result<(), ServiceError>> + Send + use<> {
-        let counting = Counting::new(self.protocol);
         let offered = self.offer_within(telemetry, ttd, limit);
-        async move {
-            let result = offered.await;
-            counting.finish(result.as_ref().map(drop).map_err(ServiceError::kind).into());
-            result
-        }
+        Counting::new(self.protocol, MessageKind::Telemetry).over(offered)
     }
 
     /// Publishes telemetry like [`Session::publish`], uncounted: for an endpoint that tries again and says at the end,
@@ -104,9 +99,9 @@ impl Session {
         async move { Ok(taken?.await?) }
     }
 
-    /// Counts what became of telemetry that did not go through [`Session::publish`].
-    pub fn count(&self, outcome: TelemetryOutcome) {
-        meters::telemetry(self.protocol, outcome);
+    /// Counts what became of a message that did not go through [`Session::publish`] or [`Session::reply`].
+    pub fn count(&self, kind: MessageKind, outcome: MessageOutcome) {
+        meters::message(self.protocol, kind, outcome);
     }
 
     /// Publishes telemetry and waits for a command until `ttd` has passed, the wait being registered first.
@@ -119,7 +114,9 @@ impl Session {
         let start = self.shared.clock.instant();
         let deadline = start + ttd.duration();
         let terms = Terms { capacity: Capacity::One, deadline: Some(deadline) };
-        let refused = |error: &ServiceError| self.count(TelemetryOutcome::Failed(error.kind()));
+        let refused = |error: &ServiceError| {
+            self.count(MessageKind::Telemetry, MessageOutcome::Failed(error.kind()));
+        };
         let connection = self.connect(terms).await.inspect_err(refused)?;
         // The record of the connection and the telemetry share the device's patience.
         let elapsed = self.shared.clock.instant().saturating_duration_since(start);

@@ -1,5 +1,7 @@
 //! The shell over a channel and a registry in memory.
 
+mod replies;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -17,12 +19,13 @@ use crate::event::{Event, Malformed};
 use crate::id::DeviceKey;
 use crate::ingest::{Telemetry, Ttd};
 use crate::sessions::End;
-use crate::testing::{self, MemoryChannel, StaticAuthenticator, device_service, eventually};
+use crate::testing::{self, MemoryChannel, MemorySentCommands, StaticAuthenticator, device_service, eventually};
 use crate::time::Timestamp;
 
 struct Fixture {
     channel: MemoryChannel,
     registry: StaticAuthenticator,
+    sent: MemorySentCommands,
     service: DeviceService,
     device: DeviceKey,
 }
@@ -32,8 +35,9 @@ impl Fixture {
         let (channel, registry) = (MemoryChannel::new(), StaticAuthenticator::new());
         let device = DeviceKey::from_bytes(b"default/d1").unwrap();
         registry.set(&device, "secret");
-        let service = device_service(&channel, &registry, limits).await.unwrap();
-        Self { channel, registry, service, device }
+        let sent = MemorySentCommands::new();
+        let service = device_service(&channel, &registry, &sent, limits).await.unwrap();
+        Self { channel, registry, sent, service, device }
     }
 
     /// Makes a fixture whose wall clock shows what is returned.
@@ -43,7 +47,8 @@ impl Fixture {
         let clock = Clock::with_wall(move || Timestamp::from_millis(shown.load(Ordering::Relaxed)));
         let fixture = Self::new(Limits::default()).await;
         let (sink, registry) = (Arc::new(fixture.channel.clone()), Arc::new(fixture.registry.clone()));
-        let service = DeviceService::start(sink, &fixture.channel, registry, Limits::default(), clock).await;
+        let (source, sent, limits) = (&fixture.channel, Arc::new(fixture.sent.clone()), Limits::default());
+        let service = DeviceService::start(sink, source, registry, sent, limits, clock).await;
         (Self { service: service.unwrap(), ..fixture }, wall)
     }
 
@@ -335,7 +340,8 @@ async fn each_message_is_counted_once_by_what_became_of_it() {
     fixture.channel.fail_next(PublishError::Overloaded);
     session.offer(telemetry(), None).await.unwrap_err();
     let result = session.offer(telemetry(), None).await;
-    session.count(result.map_err(|error| error.kind()).into());
+    let outcome = result.map_err(|error| error.kind()).into();
+    session.count(MessageKind::Telemetry, outcome);
 
     // One that may not wait is not published.
     let _only = fixture.connect(&session).await;

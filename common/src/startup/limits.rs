@@ -74,6 +74,16 @@ pub struct LimitOptions {
     )]
     pub command_lifetime: Duration,
 
+    /// How long after a command was delivered its device may reply.
+    #[arg(
+        long,
+        env = "DROGUE_REPLY_WINDOW",
+        value_name = "DURATION",
+        default_value = "24h",
+        value_parser = parse_duration
+    )]
+    pub reply_window: Duration,
+
     /// How long a shutdown may take: waits end with their normal answer, and what was accepted is flushed.
     #[arg(
         long,
@@ -96,6 +106,7 @@ impl LimitOptions {
             publish_timeout: self.publish_timeout,
             command_queue: self.command_queue,
             command_lifetime: self.command_lifetime,
+            reply_window: self.reply_window,
         }
     }
 
