@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use common::auth::Secret;
-use common::net::load_tls;
 use common::ledger::Ledger;
+use common::net::load_tls;
 use common::registry::Registry;
 use common::service::{Clock, DeviceService, Shutdown};
 use common::startup::{self, ChannelOptions, Channels, Services, open_channels, open_registry};

@@ -19,7 +19,9 @@ use crate::event::{Event, Malformed};
 use crate::id::DeviceKey;
 use crate::ingest::{Telemetry, Ttd};
 use crate::sessions::End;
-use crate::testing::{self, MemoryChannel, MemorySentCommands, StaticAuthenticator, device_service, eventually};
+use crate::testing::{
+    self, MemoryChannel, MemorySentCommands, StaticAuthenticator, device_service, eventually,
+};
 use crate::time::Timestamp;
 
 struct Fixture {

@@ -61,7 +61,8 @@ impl SentCommands for MemorySentCommands {
     fn sent(&self, command: &EventId) -> BoxFuture<'_, Result<Option<Sent>, StoreUnavailable>> {
         let mut told = self.lock();
         told.asked += 1;
-        let found = if told.failing { Err(StoreUnavailable) } else { Ok(told.commands.get(command).cloned()) };
+        let found =
+            if told.failing { Err(StoreUnavailable) } else { Ok(told.commands.get(command).cloned()) };
         drop(told);
         Box::pin(async { found })
     }

@@ -135,8 +135,9 @@ async fn of_two_replies_at_once_one_wins() {
     ] {
         let (id, _delivery) = fixture.begun(&session, false).await;
         fixture.channel.hold();
-        let replies =
-            async { tokio::join!(session.reply(id.clone(), reply("1")), session.reply(id.clone(), reply("2"))) };
+        let replies = async {
+            tokio::join!(session.reply(id.clone(), reply("1")), session.reply(id.clone(), reply("2")))
+        };
         let release = async {
             eventually("a reply is published", || fixture.channel.held() == 1).await;
             fixture.channel.release(answer);
