@@ -1,7 +1,7 @@
 //! Events: CloudEvents 1.0 with the attributes of `docs/events.md`.
 
 pub mod binding;
-mod json;
+pub mod json;
 
 use std::borrow::Cow;
 

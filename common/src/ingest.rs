@@ -57,7 +57,7 @@ impl fmt::Display for Ttd {
     }
 }
 
-/// Says why telemetry was refused.
+/// Says why what a device sent was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
     /// The path or topic is no subject.
@@ -66,6 +66,9 @@ pub enum Rejected {
     /// The wait is no number of seconds.
     #[error("ttd is a number of seconds: digits with an optional fraction, as in ttd=30 or ttd=2.5")]
     Ttd,
+    /// The status of a reply is none.
+    #[error("a status is a number from 100 to 599, three digits, as in status=200")]
+    Status,
     /// The content type cannot be carried.
     #[error("a content type is 1 to 256 characters of printable ASCII")]
     ContentType,
@@ -82,7 +85,9 @@ impl Rejected {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Subject(InvalidSubject::Reserved) => ErrorKind::Reserved,
-            Self::Subject(InvalidSubject::Shape) | Self::Ttd | Self::ContentType => ErrorKind::Invalid,
+            Self::Subject(InvalidSubject::Shape) | Self::Ttd | Self::Status | Self::ContentType => {
+                ErrorKind::Invalid
+            }
             Self::TooLarge { .. } => ErrorKind::TooLarge,
         }
     }
@@ -114,12 +119,7 @@ impl Telemetry {
         ttd: Option<Ttd>,
         max_payload: usize,
     ) -> Result<Event, Rejected> {
-        if self.payload.len() > max_payload {
-            return Err(Rejected::TooLarge { limit: max_payload });
-        }
-        if self.content_type.as_deref().is_some_and(|text| !is_content_type(text)) {
-            return Err(Rejected::ContentType);
-        }
+        check_message(self.content_type.as_deref(), &self.payload, max_payload)?;
         let mut extensions = Vec::new();
         if let Some(ttd) = ttd {
             extensions.push((extension::TTD.into(), ttd.to_string()));
@@ -139,6 +139,21 @@ impl Telemetry {
             data: self.payload,
         })
     }
+}
+
+/// Checks the parts of a message that devices fill in freely.
+pub(crate) fn check_message(
+    content_type: Option<&str>,
+    payload: &Bytes,
+    max_payload: usize,
+) -> Result<(), Rejected> {
+    if payload.len() > max_payload {
+        return Err(Rejected::TooLarge { limit: max_payload });
+    }
+    if content_type.is_some_and(|text| !is_content_type(text)) {
+        return Err(Rejected::ContentType);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

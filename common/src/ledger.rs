@@ -21,6 +21,7 @@ mod leases;
 mod model;
 mod read;
 mod rows;
+mod sent;
 mod submit;
 #[cfg(test)]
 mod tests;

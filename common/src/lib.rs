@@ -23,6 +23,7 @@ pub mod ingest;
 pub mod order;
 pub mod outcome;
 pub mod records;
+pub mod replies;
 pub mod sessions;
 pub mod subject;
 pub mod time;

@@ -19,6 +19,7 @@ mod devices;
 mod error;
 mod heartbeat;
 mod meters;
+mod replies;
 mod reports;
 mod session;
 mod shards;
@@ -31,7 +32,7 @@ pub use connection::Connection;
 pub use delivery::{Delivery, Overdue};
 pub use devices::{DeviceService, Limits, Protocol};
 pub use error::ServiceError;
-pub use meters::TelemetryOutcome;
+pub use meters::{MessageKind, MessageOutcome};
 pub use session::Session;
 
 use std::time::Duration;

@@ -6,6 +6,7 @@
 mod authenticator;
 mod channel;
 mod http;
+mod sent;
 mod skip;
 #[cfg(feature = "net")]
 mod tls;
@@ -13,6 +14,7 @@ mod tls;
 pub use authenticator::StaticAuthenticator;
 pub use channel::MemoryChannel;
 pub use http::{HttpClient, HttpResponse};
+pub use sent::MemorySentCommands;
 pub use skip::{postgres, skip};
 #[cfg(feature = "net")]
 pub use tls::tls;
@@ -84,8 +86,10 @@ pub fn command(device: &DeviceKey, name: CommandName, payload: &'static [u8]) ->
 pub async fn device_service(
     channel: &MemoryChannel,
     authenticator: &StaticAuthenticator,
+    sent: &MemorySentCommands,
     limits: Limits,
 ) -> Result<DeviceService, SourceError> {
     let (sink, authenticator) = (Arc::new(channel.clone()), Arc::new(authenticator.clone()));
-    DeviceService::start(sink, channel, authenticator, limits, Clock::system()).await
+    let sent = Arc::new(sent.clone());
+    DeviceService::start(sink, channel, authenticator, sent, limits, Clock::system()).await
 }

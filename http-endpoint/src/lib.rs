@@ -1,7 +1,8 @@
-//! The HTTP endpoint: devices POST telemetry, and wait for a command in the response.
+//! The HTTP endpoint: devices POST telemetry, wait for commands in the response, and reply to them.
 //!
 //! The way of a message: `routes` reads a request into a login and telemetry, `common::service` publishes it and waits
-//! for a command, `reply` makes the outcome a response. Connections, TLS, limits and the form of errors are
+//! for commands, `reply` makes the outcome a response, with several commands as a `batch`. `replies` reads what devices
+//! say to commands. Connections, TLS, limits and the form of errors are
 //! `common::web`'s.
 //!
 //! Invariants: 202 leaves only when the channel has the event; a body is read only of a device that is logged in; a
@@ -10,8 +11,10 @@
 //! HTTP/1.1 and 1.0. With `Expect: 100-continue` the body is asked for before the credentials are looked at; whatever
 //! the client then sends is thrown away if they are wrong. A client that half-closes its connection gets no answer.
 
+mod batch;
 mod config;
 mod credentials;
+mod replies;
 mod reply;
 mod routes;
 #[cfg(test)]

@@ -9,12 +9,16 @@ use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::web::Bytes;
 use common::error::ErrorKind;
+use common::id::InvalidId;
 use common::ingest::Rejected;
 use common::outcome::{Confirmation, Outcome};
 use common::service::{Delivery, ServiceError};
 use common::web::{BodyError, Challenge, HeaderError, Problem, QueryError};
 
+use crate::batch::{self, BATCH_JSON};
+
 const COMMAND: HeaderName = HeaderName::from_static("command");
+const COMMAND_COUNT: HeaderName = HeaderName::from_static("command-count");
 const COMMAND_ID: HeaderName = HeaderName::from_static("command-id");
 const TTD: HeaderName = HeaderName::from_static("ttd");
 
@@ -23,7 +27,7 @@ pub(crate) fn failed(error: ServiceError) -> Problem {
     Problem::new(error.kind(), error.to_string()).challenge(Challenge::Basic)
 }
 
-/// Says why a request is no telemetry.
+/// Says why a request is no telemetry, or no reply.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unfit {
     #[error(transparent)]
@@ -32,6 +36,8 @@ pub(crate) enum Unfit {
     Header(#[from] HeaderError),
     #[error(transparent)]
     Body(#[from] BodyError),
+    #[error(transparent)]
+    Id(#[from] InvalidId),
     #[error(transparent)]
     Rejected(#[from] Rejected),
 }
@@ -42,6 +48,7 @@ impl Unfit {
             Self::Query(error) => error.kind(),
             Self::Header(error) => error.kind(),
             Self::Body(error) => error.kind(),
+            Self::Id(_) => ErrorKind::Invalid,
             Self::Rejected(error) => error.kind(),
         }
     }
@@ -52,14 +59,14 @@ impl From<Unfit> for Problem {
         match unfit {
             // It has statuses of its own, and knows when the connection must be closed.
             Unfit::Body(error) => error.into(),
-            Unfit::Query(_) | Unfit::Header(_) | Unfit::Rejected(_) => {
+            Unfit::Query(_) | Unfit::Header(_) | Unfit::Id(_) | Unfit::Rejected(_) => {
                 Problem::new(unfit.kind(), unfit.to_string())
             }
         }
     }
 }
 
-/// Answers telemetry that is persisted, without a command. `ttd` is the wait, if it was not the one asked for.
+/// Answers telemetry or a reply that is persisted, without a command. `ttd` is the wait, if it was not the one asked for.
 pub(crate) fn accepted(ttd: Option<String>) -> HttpResponse {
     let mut response = HttpResponse::Accepted();
     if let Some(seconds) = ttd {
@@ -89,19 +96,47 @@ pub(crate) fn command(mut delivery: Delivery, ttd: Option<String>) -> HttpRespon
             return response;
         }
     }
-    response.set_body(BoxBody::new(CommandBody::new(command.payload, delivery)))
+    response.set_body(BoxBody::new(CommandBody::new(command.payload, vec![delivery])))
 }
 
-/// A command's payload. The command is delivered once the connection has taken all of it.
+/// Answers telemetry that is persisted, with all commands that came for the device but those that have just lapsed, as
+/// one batch.
+pub(crate) fn batch(mut deliveries: Vec<Delivery>, ttd: Option<String>) -> HttpResponse {
+    let mut response = accepted(ttd);
+    let mut commands = Vec::with_capacity(deliveries.len());
+    deliveries.retain_mut(|delivery| {
+        let command = delivery.begin();
+        let goes_on = command.is_some();
+        commands.extend(command);
+        goes_on
+    });
+    if commands.is_empty() {
+        return response;
+    }
+    let count = HeaderValue::from(commands.len());
+    match batch::write(commands) {
+        Ok(events) => {
+            response.headers_mut().insert(COMMAND_COUNT, count);
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(BATCH_JSON));
+            response.set_body(BoxBody::new(CommandBody::new(events.into(), deliveries)))
+        }
+        Err(error) => {
+            tracing::error!(%error, "commands do not fit into a batch");
+            response
+        }
+    }
+}
+
+/// What a response brings of commands. They are delivered once the connection has taken all of it.
 struct CommandBody {
     payload: Bytes,
     taken: bool,
-    delivery: Option<Delivery>,
+    deliveries: Vec<Delivery>,
 }
 
 impl CommandBody {
-    fn new(payload: Bytes, delivery: Delivery) -> Self {
-        let mut body = Self { payload, taken: false, delivery: Some(delivery) };
+    fn new(payload: Bytes, deliveries: Vec<Delivery>) -> Self {
+        let mut body = Self { payload, taken: false, deliveries };
         // An empty body is never polled: the response's head is all that there is to hand over.
         if body.payload.is_empty() {
             body.delivered();
@@ -110,7 +145,7 @@ impl CommandBody {
     }
 
     fn delivered(&mut self) {
-        if let Some(delivery) = self.delivery.take() {
+        for delivery in self.deliveries.drain(..) {
             delivery.finish(Outcome::Delivered(Confirmation::Written));
         }
     }

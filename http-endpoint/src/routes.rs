@@ -1,4 +1,4 @@
-//! From a request to telemetry and a wait.
+//! From a request to telemetry and a wait, or to what else a path is for.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use actix_web::web::{self, Data, Payload, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use common::error::ErrorKind;
 use common::ingest::{Rejected, Telemetry, Ttd};
-use common::service::{DeviceService, Protocol, TelemetryOutcome};
+use common::service::{DeviceService, MessageKind, MessageOutcome, Protocol, Session};
 use common::subject::Subject;
 use common::web::{Problem, Query, TRACEPARENT, is_gone, read_body, single_header};
 
-use crate::credentials;
 use crate::reply::{self, Unfit};
+use crate::{batch, credentials, replies};
 
 const PREFIX: &str = "/v1/";
 
@@ -27,47 +27,72 @@ pub(crate) struct Endpoint {
 /// Registers the one handler.
 pub(crate) fn configure(app: &mut ServiceConfig) {
     // Not as a resource: that is found by a regular expression, which took 7 % of the processor time of a request.
-    app.default_service(web::to(telemetry));
+    app.default_service(web::to(handle));
 }
 
-/// Takes telemetry, and answers with the first command where the device waits for one.
-async fn telemetry(
+/// Looks at what a request is for. The path is as it was sent: the router's has been decoded in part.
+async fn handle(
     request: HttpRequest,
     mut payload: Payload,
     endpoint: Data<Endpoint>,
 ) -> Result<HttpResponse, Problem> {
-    let path = telemetry_path(&request)?;
-    let service = &endpoint.service;
-    // First of all, so that strangers learn nothing and their bodies are not read.
+    let Some(path) = request.uri().path().strip_prefix(PREFIX) else {
+        return Err(Problem::new(ErrorKind::NotFound, "telemetry is sent to /v1/{subject}"));
+    };
+    match replies::command_of(path) {
+        Some(id) => {
+            check_method(&request, "a reply is sent by POST")?;
+            replies::take(id, &request, &mut payload, &endpoint).await
+        }
+        None => {
+            check_method(&request, "telemetry is sent by POST")?;
+            telemetry(path, &request, &mut payload, &endpoint).await
+        }
+    }
+}
+
+fn check_method(request: &HttpRequest, rule: &str) -> Result<(), Problem> {
+    if request.method() == Method::POST {
+        return Ok(());
+    }
+    let problem = Problem::with_status(StatusCode::METHOD_NOT_ALLOWED, rule);
+    Err(problem.header(header::ALLOW, HeaderValue::from_static("POST")))
+}
+
+/// Logs the device in. First of all, so that strangers learn nothing and their bodies are not read.
+pub(crate) async fn log_in(request: &HttpRequest, service: &DeviceService) -> Result<Session, Problem> {
     let login = credentials::login(request.headers());
     let login = login.ok_or_else(|| reply::failed(service.refuse_login(Protocol::Http)))?;
-    let session = service.log_in(Protocol::Http, &login, None).await.map_err(reply::failed)?;
-    drop(login);
-    let (telemetry, wait) = read(path, &request, &mut payload, &endpoint).await.inspect_err(|unfit| {
-        session.count(TelemetryOutcome::Failed(unfit.kind()));
+    service.log_in(Protocol::Http, &login, None).await.map_err(reply::failed)
+}
+
+/// Takes telemetry, and answers with the first command, or a batch of them, where the device waits for that.
+async fn telemetry(
+    path: &str,
+    request: &HttpRequest,
+    payload: &mut Payload,
+    endpoint: &Endpoint,
+) -> Result<HttpResponse, Problem> {
+    let session = log_in(request, &endpoint.service).await?;
+    let (telemetry, wait) = read(path, request, payload, endpoint).await.inspect_err(|unfit| {
+        session.count(MessageKind::Telemetry, MessageOutcome::Failed(unfit.kind()));
     })?;
     let Some(ttd) = wait.granted else {
         session.publish(telemetry, None).await.map_err(reply::failed)?;
         return Ok(reply::accepted(wait.instead));
     };
-    let delivery = session.exchange(telemetry, ttd).await.map_err(reply::failed)?;
-    match delivery {
+    if batch::is_accepted(request.headers()) {
+        let batch = session.exchange_batch(telemetry, ttd, batch::MOST).await.map_err(reply::failed)?;
         // What is not begun is given back when it is dropped.
-        Some(delivery) if !is_gone(&request) => Ok(reply::command(delivery, wait.instead)),
+        return Ok(match batch.is_empty() || is_gone(request) {
+            true => reply::accepted(wait.instead),
+            false => reply::batch(batch, wait.instead),
+        });
+    }
+    match session.exchange(telemetry, ttd).await.map_err(reply::failed)? {
+        Some(delivery) if !is_gone(request) => Ok(reply::command(delivery, wait.instead)),
         Some(_) | None => Ok(reply::accepted(wait.instead)),
     }
-}
-
-/// Returns what follows the prefix in the path as it was sent: the router's has been decoded in part.
-fn telemetry_path(request: &HttpRequest) -> Result<&str, Problem> {
-    let Some(path) = request.uri().path().strip_prefix(PREFIX) else {
-        return Err(Problem::new(ErrorKind::NotFound, "telemetry is sent to /v1/{subject}"));
-    };
-    if request.method() == Method::POST {
-        return Ok(path);
-    }
-    let problem = Problem::with_status(StatusCode::METHOD_NOT_ALLOWED, "telemetry is sent by POST");
-    Err(problem.header(header::ALLOW, HeaderValue::from_static("POST")))
 }
 
 /// Reads telemetry, and how long the device will wait.

@@ -1,9 +1,11 @@
 //! The endpoint over real sockets, a channel and a registry in memory.
 
 mod answers;
+mod batches;
 mod commands;
 mod events;
 mod limits;
+mod replies;
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -15,7 +17,8 @@ use common::id::DeviceKey;
 use common::net::Listeners;
 use common::service::{DeviceService, Limits, Shutdown};
 use common::testing::{
-    HttpClient, HttpResponse, MemoryChannel, StaticAuthenticator, command, device_service, eventually,
+    HttpClient, HttpResponse, MemoryChannel, MemorySentCommands, StaticAuthenticator, command,
+    device_service, eventually,
 };
 use common::web::{PROBLEM_JSON, WebError};
 use tokio::task::JoinHandle;
@@ -27,6 +30,7 @@ struct TestEndpoint {
     address: SocketAddr,
     channel: MemoryChannel,
     devices: StaticAuthenticator,
+    sent: MemorySentCommands,
     service: DeviceService,
     shutdown: Shutdown,
     task: JoinHandle<Result<(), WebError>>,
@@ -40,13 +44,14 @@ impl TestEndpoint {
     async fn with(limits: Limits, config: Config) -> Self {
         let (channel, devices) = (MemoryChannel::new(), StaticAuthenticator::new());
         devices.set(&d1(), "secret");
-        let service = device_service(&channel, &devices, limits).await.unwrap();
+        let sent = MemorySentCommands::new();
+        let service = device_service(&channel, &devices, &sent, limits).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
         let listeners = Listeners { plain: Some(listener), tls: None };
         let task = tokio::spawn(run(config, listeners, service.clone(), shutdown.clone()));
-        Self { address, channel, devices, service, shutdown, task }
+        Self { address, channel, devices, sent, service, shutdown, task }
     }
 
     /// Sends a request on a connection of its own.

@@ -9,7 +9,8 @@ use common::id::DeviceKey;
 use common::net::Listeners;
 use common::service::{Limits, Shutdown};
 use common::testing::{
-    HttpClient, MemoryChannel, PATIENCE, StaticAuthenticator, command, device_service, eventually, tls,
+    HttpClient, MemoryChannel, MemorySentCommands, PATIENCE, StaticAuthenticator, command, device_service,
+    eventually, tls,
 };
 use common::web::admin::install_metrics;
 use http_endpoint::{Config, run};
@@ -33,7 +34,7 @@ async fn a_command_for_a_device_that_hung_up_goes_to_nobody() {
     devices.set(&device, "secret");
     // With one connection at most, a second request tells whether the first is still there.
     let limits = Limits { max_device_connections: 1, ..Limits::default() };
-    let service = device_service(&channel, &devices, limits).await.unwrap();
+    let service = device_service(&channel, &devices, &MemorySentCommands::new(), limits).await.unwrap();
     let (plain, secure) =
         (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
     let (plain_address, tls_address) = (plain.local_addr().unwrap(), secure.local_addr().unwrap());

@@ -17,11 +17,11 @@ use ntex_mqtt::QoS;
 
 use crate::closing::hang_up;
 use crate::frame::{self, Opening};
+use crate::messages::telemetry;
 use crate::packet::{Accept, Connect, Inbound, Outbound, Publish, Version};
 use crate::reply::{Goodbye, Refusal};
 use crate::server::Endpoint;
 use crate::session::{Agreed, Session};
-use crate::telemetry::telemetry;
 use crate::v3::UNACCEPTABLE_VERSION;
 use crate::wire::Wire;
 

@@ -1,10 +1,10 @@
-//! The MQTT endpoint: devices publish telemetry and receive commands over MQTT 3.1.1 and 5, plain or with TLS.
+//! The MQTT endpoint: devices publish telemetry, receive commands and reply to them over MQTT 3.1.1 and 5, plain or with TLS.
 //!
 //! # The way of a message
 //!
 //! `server` accepts a connection and hands it to `handshake`, which reads CONNECT and logs the device in. From then on
-//! one task runs one `session`: it reads packets, hands telemetry to the channel (`telemetry`) and writes commands to
-//! the device (`connection`). `wire` translates packets to and from what the session knows (`packet`), by the thin
+//! one task runs one `session`: it reads packets, hands telemetry and replies to the channel (`messages`; `topics` tells
+//! them apart) and writes commands to the device (`connection`). `wire` translates packets to and from what the session knows (`packet`), by the thin
 //! mappings `v3` and `v5`; `reply` holds every code that a device can be told, and `reason` the words for it.
 //!
 //! # What is taken of ntex-mqtt, and what is not
@@ -36,14 +36,16 @@ mod config;
 mod connection;
 mod frame;
 mod handshake;
+mod messages;
 mod packet;
 mod reason;
+mod replies;
 mod reply;
 mod server;
 mod session;
 mod signal;
-mod telemetry;
 mod timer;
+mod topics;
 mod v3;
 mod v5;
 mod wire;

@@ -6,6 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use bytes::Bytes;
 use common::command::Command;
 use common::error::ErrorKind;
+use common::service::MessageKind;
 use ntex::util::ByteString;
 use ntex_mqtt::QoS;
 
@@ -78,6 +79,10 @@ pub(crate) struct Publish {
     pub(crate) alias: Option<NonZeroU16>,
     pub(crate) content_type: Option<String>,
     pub(crate) traceparent: Option<String>,
+    /// Correlation data, in MQTT 5: the id of the command that is replied to.
+    pub(crate) correlation: Option<ntex::util::Bytes>,
+    /// The user property of MQTT 5 with the status of a reply.
+    pub(crate) status: Option<ByteString>,
     pub(crate) payload: Bytes,
 }
 
@@ -102,6 +107,7 @@ pub(crate) enum Outbound {
     /// PUBACK. A failure can be told in MQTT 5 only.
     Acknowledge {
         id: NonZeroU16,
+        kind: MessageKind,
         result: Result<(), ErrorKind>,
     },
     SubAck {

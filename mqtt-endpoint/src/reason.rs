@@ -4,6 +4,7 @@
 //! [`crate::reply`] they are exhaustive, so that a new kind of failure must be given its own.
 
 use common::error::ErrorKind;
+use common::service::MessageKind;
 use common::sessions::End;
 
 use crate::reply::{Goodbye, Granted, Refusal};
@@ -54,7 +55,7 @@ impl Goodbye {
                 "nothing was heard for 1.5 times the keep alive (at most --mqtt-max-keep-alive)"
             }
             Self::NoAcknowledgement => "no command was acknowledged in time (option --mqtt-ack-timeout)",
-            Self::Telemetry(kind) => telemetry(kind),
+            Self::Message(kind, error) => message(kind, error),
             Self::Session(end) => match end {
                 End::TakenOver => "the device connected again with the same client id",
                 End::Revoked => "the device was changed or deleted, log in again",
@@ -92,8 +93,37 @@ impl Granted {
     }
 }
 
-/// Returns the reason string for telemetry that was refused, in PUBACK (section 3.4.2.2.2) or DISCONNECT.
-pub(crate) fn telemetry(kind: ErrorKind) -> &'static str {
+/// Returns the reason string for a message that was refused, in PUBACK (section 3.4.2.2.2) or DISCONNECT.
+pub(crate) fn message(kind: MessageKind, error: ErrorKind) -> &'static str {
+    match kind {
+        MessageKind::Telemetry => telemetry(error),
+        MessageKind::Reply => reply(error),
+    }
+}
+
+fn reply(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Invalid => {
+            "a reply goes to reply/{id} or reply/{id}/{status}, status 100 to 599, content type printable ASCII"
+        }
+        ErrorKind::NotFound => {
+            "no such command was sent to this device, or the correlation data is of another"
+        }
+        ErrorKind::Conflict => "the command has a reply already, or came to another end",
+        ErrorKind::Unavailable => {
+            "the channel or the store of commands is not available, or not within --publish-timeout; try again later"
+        }
+        ErrorKind::Reserved
+        | ErrorKind::Unauthenticated
+        | ErrorKind::Forbidden
+        | ErrorKind::Gone
+        | ErrorKind::TooLarge
+        | ErrorKind::Overloaded
+        | ErrorKind::Internal => telemetry(kind),
+    }
+}
+
+fn telemetry(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Invalid => {
             "the topic has to be levels of A-Z a-z 0-9 . _ ~ - : and the content type printable ASCII"

@@ -4,11 +4,13 @@
 //! The matches on [`ErrorKind`] and [`End`] are exhaustive, so that a new kind must be given its codes here.
 
 use common::error::ErrorKind;
+use common::service::MessageKind;
 use common::sessions::End;
 use ntex_mqtt::QoS;
 use ntex_mqtt::error::DecodeError;
 use ntex_mqtt::{v3, v5};
 
+use crate::messages::Receipt;
 use crate::packet::Version;
 
 /// Why a CONNECT is refused.
@@ -92,8 +94,8 @@ pub(crate) enum Goodbye {
     KeepAliveTimeout,
     /// The device acknowledges no commands any more.
     NoAcknowledgement,
-    /// Telemetry was refused.
-    Telemetry(ErrorKind),
+    /// Telemetry or a reply was refused.
+    Message(MessageKind, ErrorKind),
     /// The session was ended from elsewhere.
     Session(End),
 }
@@ -129,7 +131,7 @@ impl Goodbye {
             Self::QosNotSupported => Code::QosNotSupported,
             Self::KeepAliveTimeout => Code::KeepAliveTimeout,
             Self::NoAcknowledgement => Code::ImplementationSpecificError,
-            Self::Telemetry(kind) => match kind {
+            Self::Message(_, kind) => match kind {
                 ErrorKind::Invalid => Code::TopicNameInvalid,
                 ErrorKind::Reserved | ErrorKind::Unauthenticated | ErrorKind::Forbidden => {
                     Code::NotAuthorized
@@ -154,7 +156,7 @@ impl Goodbye {
 /// What follows a PUBLISH that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AfterFailure {
-    /// PUBACK says so.
+    /// PUBACK, which says so in MQTT 5.
     Acknowledge,
     /// Nothing: at QoS 0 a message may be lost for want of capacity. It is counted.
     Nothing,
@@ -163,8 +165,8 @@ pub(crate) enum AfterFailure {
 }
 
 /// Decides what follows a PUBLISH that failed. 3.1.1 has no PUBACK that says no, and QoS 0 has none at all.
-pub(crate) fn after_failure(version: Version, qos: QoS, kind: ErrorKind) -> AfterFailure {
-    let end = AfterFailure::End(Goodbye::Telemetry(kind));
+pub(crate) fn after_failure(version: Version, receipt: Receipt, kind: ErrorKind) -> AfterFailure {
+    let (qos, end) = (receipt.qos, AfterFailure::End(Goodbye::Message(receipt.kind, kind)));
     match kind {
         ErrorKind::TooLarge => end,
         ErrorKind::Overloaded | ErrorKind::Unavailable | ErrorKind::Internal => match (qos, version) {
@@ -172,12 +174,15 @@ pub(crate) fn after_failure(version: Version, qos: QoS, kind: ErrorKind) -> Afte
             (QoS::AtLeastOnce | QoS::ExactlyOnce, Version::V3) => end,
             (QoS::AtLeastOnce | QoS::ExactlyOnce, Version::V5) => AfterFailure::Acknowledge,
         },
+        // A reply that is not, or no longer, waited for is no fault of the session: it is dropped and counted.
+        ErrorKind::NotFound | ErrorKind::Conflict => match qos {
+            QoS::AtMostOnce => AfterFailure::Nothing,
+            QoS::AtLeastOnce | QoS::ExactlyOnce => AfterFailure::Acknowledge,
+        },
         ErrorKind::Invalid
         | ErrorKind::Reserved
         | ErrorKind::Unauthenticated
         | ErrorKind::Forbidden
-        | ErrorKind::NotFound
-        | ErrorKind::Conflict
         | ErrorKind::Gone => match (qos, version) {
             (QoS::AtLeastOnce | QoS::ExactlyOnce, Version::V5) => AfterFailure::Acknowledge,
             (QoS::AtMostOnce, _) | (_, Version::V3) => end,
@@ -191,12 +196,14 @@ pub(crate) fn puback(result: Result<(), ErrorKind>) -> v5::codec::PublishAckReas
     let Err(kind) = result else { return Code::Success };
     match kind {
         ErrorKind::Invalid => Code::TopicNameInvalid,
-        ErrorKind::Reserved | ErrorKind::Unauthenticated | ErrorKind::Forbidden => Code::NotAuthorized,
-        ErrorKind::TooLarge | ErrorKind::Overloaded => Code::QuotaExceeded,
-        ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::Gone | ErrorKind::Unavailable => {
-            Code::UnspecifiedError
+        // Who may not reply to a command is not told whether there is one.
+        ErrorKind::Reserved | ErrorKind::Unauthenticated | ErrorKind::Forbidden | ErrorKind::NotFound => {
+            Code::NotAuthorized
         }
-        ErrorKind::Internal => Code::ImplementationSpecificError,
+        ErrorKind::TooLarge | ErrorKind::Overloaded => Code::QuotaExceeded,
+        ErrorKind::Gone | ErrorKind::Unavailable => Code::UnspecifiedError,
+        // In the words of the specification: valid, but the receiver is not willing to accept it.
+        ErrorKind::Conflict | ErrorKind::Internal => Code::ImplementationSpecificError,
     }
 }
 
@@ -268,24 +275,30 @@ mod tests {
     }
 
     #[test]
-    fn failed_telemetry_has_the_codes_of_the_interface() {
+    fn failed_messages_have_the_codes_of_the_interface() {
         let code = |kind| u8::from(puback(Err(kind)));
         assert_eq!(code(ErrorKind::Invalid), 0x90);
         assert_eq!(code(ErrorKind::Reserved), 0x87);
         assert_eq!(code(ErrorKind::Overloaded), 0x97);
         assert_eq!(code(ErrorKind::Unavailable), 0x80);
-        assert_eq!(u8::from(Goodbye::Telemetry(ErrorKind::TooLarge).v5()), 0x95);
-        assert_eq!(u8::from(Goodbye::Telemetry(ErrorKind::Invalid).v5()), 0x90);
+        assert_eq!(code(ErrorKind::NotFound), 0x87);
+        assert_eq!(code(ErrorKind::Conflict), 0x83);
+        let goodbye = |kind| u8::from(Goodbye::Message(MessageKind::Telemetry, kind).v5());
+        assert_eq!(goodbye(ErrorKind::TooLarge), 0x95);
+        assert_eq!(goodbye(ErrorKind::Invalid), 0x90);
     }
 
     #[test]
     fn only_mqtt_5_at_qos_1_is_told_in_a_puback() {
-        let after = |version, qos| after_failure(version, qos, ErrorKind::Invalid);
-        let end = AfterFailure::End(Goodbye::Telemetry(ErrorKind::Invalid));
+        let kind = MessageKind::Telemetry;
+        let after_error =
+            |version, qos, error| after_failure(version, Receipt { kind, qos, id: None }, error);
+        let after = |version, qos| after_error(version, qos, ErrorKind::Invalid);
+        let end = AfterFailure::End(Goodbye::Message(kind, ErrorKind::Invalid));
         assert_eq!(after(Version::V5, QoS::AtLeastOnce), AfterFailure::Acknowledge);
         assert_eq!(after(Version::V5, QoS::AtMostOnce), end);
         assert_eq!(after(Version::V3, QoS::AtLeastOnce), end);
-        let lost = after_failure(Version::V3, QoS::AtMostOnce, ErrorKind::Overloaded);
+        let lost = after_error(Version::V3, QoS::AtMostOnce, ErrorKind::Overloaded);
         assert_eq!(lost, AfterFailure::Nothing);
     }
 

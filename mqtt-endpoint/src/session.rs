@@ -1,4 +1,4 @@
-//! A device's session: one task that reads its packets, publishes its telemetry and writes its commands.
+//! A device's session: one task that reads its packets, publishes its messages and writes its commands.
 
 use std::future::poll_fn;
 use std::num::NonZeroU16;
@@ -11,17 +11,17 @@ use std::time::{Duration, Instant};
 
 use common::BoxFuture;
 use common::ingest::Telemetry;
-use common::service::{self, Connection, ServiceError, TelemetryOutcome};
+use common::service::{self, Connection, MessageOutcome, ServiceError};
 use common::sessions::End;
 use ntex::io::{IoBoxed, RecvError};
 
 use crate::closing::hang_up;
 use crate::connection::{CommandFlow, Filters, Window, subscribe};
+use crate::messages::MessageFlow;
 use crate::packet::{Inbound, Outbound, Subscribe, Unsubscribe};
 use crate::reply::{AfterFailure, Goodbye, Granted, after_failure};
 use crate::server::Endpoint;
 use crate::signal::Signal;
-use crate::telemetry::TelemetryFlow;
 use crate::timer::Timer;
 use crate::wire::Wire;
 
@@ -58,7 +58,7 @@ pub(crate) struct Session {
     device: Rc<service::Session>,
     io: IoBoxed,
     wire: Wire,
-    telemetry: TelemetryFlow,
+    messages: MessageFlow,
     /// Made with the first SUBSCRIBE: most devices only send.
     commands: Option<Box<CommandFlow>>,
     subscribing: Option<Box<Subscribing>>,
@@ -88,7 +88,7 @@ impl Session {
         let config = &endpoint.config;
         Self {
             device: Rc::new(device),
-            telemetry: TelemetryFlow::new(config.mqtt_max_in_flight, config.mqtt_max_topic_aliases),
+            messages: MessageFlow::new(config.mqtt_max_in_flight, config.mqtt_max_topic_aliases),
             commands: None,
             subscribing: None,
             signal: Signal::new(Waker::noop().clone()),
@@ -147,12 +147,12 @@ impl Session {
             return ControlFlow::Continue(());
         }
         let now = self.endpoint.service.clock().instant();
-        self.telemetry.retry(&self.device, now, context);
+        self.messages.retry(&self.device, now, context);
         if let Some(commands) = &mut self.commands {
             commands.expire(now).map_break(Ending::Ended)?;
         }
         // While the channel holds up reading, the device cannot be heard.
-        if !self.telemetry.has_room(self.wire.version()) {
+        if !self.messages.has_room(self.wire.version()) {
             self.heard = now;
         }
         if self.heard + self.agreed.silence <= now {
@@ -164,24 +164,24 @@ impl Session {
     /// Sets the timer for what is due next. It may fire too early: keep-alive moves with every packet, the timer not.
     fn set_timer(&mut self, context: &mut Context<'_>) {
         let commands = self.commands.as_ref().and_then(|commands| commands.next_deadline());
-        let due = [self.telemetry.next_retry(), commands].into_iter().flatten();
+        let due = [self.messages.next_retry(), commands].into_iter().flatten();
         let due = due.fold(self.heard + self.agreed.silence, Instant::min);
         self.timer.set(due, context);
     }
 
     /// Answers the messages that the channel has taken, or not.
     fn answer(&mut self, context: &mut Context<'_>) -> ControlFlow<Ending> {
-        while let Poll::Ready((receipt, result)) = self.telemetry.poll_answer(context) {
-            self.device.count(result.into());
+        while let Poll::Ready((receipt, result)) = self.messages.poll_answer(context) {
+            self.device.count(receipt.kind, result.into());
             if let Err(kind) = result {
-                match after_failure(self.wire.version(), receipt.qos, kind) {
+                match after_failure(self.wire.version(), receipt, kind) {
                     AfterFailure::Acknowledge => {}
                     AfterFailure::Nothing => continue,
                     AfterFailure::End(goodbye) => return ControlFlow::Break(goodbye.into()),
                 }
             }
             if let Some(id) = receipt.id {
-                self.send(Outbound::Acknowledge { id, result })?;
+                self.send(Outbound::Acknowledge { id, kind: receipt.kind, result })?;
             }
         }
         ControlFlow::Continue(())
@@ -208,7 +208,7 @@ impl Session {
         if !self.may_read() {
             // Woken when the connection closes, or when what was written has left.
             self.io.poll_dispatch(context);
-            if self.io.is_closed() && !self.telemetry.awaits_answers() {
+            if self.io.is_closed() && !self.messages.awaits_answers() {
                 return ControlFlow::Break(Ending::Lost);
             }
         }
@@ -219,7 +219,7 @@ impl Session {
     }
 
     fn may_read(&self) -> bool {
-        self.telemetry.has_room(self.wire.version())
+        self.messages.has_room(self.wire.version())
             && self.subscribing.is_none()
             && !self.io.is_wr_backpressure()
     }
@@ -229,7 +229,7 @@ impl Session {
         match packet {
             Inbound::Publish(publish) => {
                 let timeout = self.endpoint.service.limits().publish_timeout;
-                let taken = self.telemetry.publish(&self.device, publish, self.heard, timeout, context);
+                let taken = self.messages.publish(&self.device, publish, self.heard, timeout, context);
                 taken.map_break(Ending::Ended)?;
                 self.answer(context)
             }
@@ -332,8 +332,8 @@ impl Session {
         if ending == Ending::Ended(Goodbye::Session(End::Shutdown)) {
             self.drain().await;
         }
-        for _ in 0..self.telemetry.unanswered() {
-            self.device.count(TelemetryOutcome::Abandoned);
+        for kind in self.messages.unanswered() {
+            self.device.count(kind, MessageOutcome::Abandoned);
         }
         let will = self.will(ending);
         let Self { endpoint, device, io, wire, .. } = *self;
@@ -358,7 +358,7 @@ impl Session {
         // The rest of the grace time is for closing.
         let limit = self.endpoint.config.grace.mul_f64(0.8);
         let drained = poll_fn(|context| match self.answer(context) {
-            ControlFlow::Continue(()) if self.telemetry.awaits_answers() => Poll::Pending,
+            ControlFlow::Continue(()) if self.messages.awaits_answers() => Poll::Pending,
             ControlFlow::Continue(()) | ControlFlow::Break(_) => Poll::Ready(()),
         });
         if tokio::time::timeout(limit, drained).await.is_err() {

@@ -1,6 +1,5 @@
 //! The packets of MQTT 3.1.1.
 
-use common::error::ErrorKind;
 use ntex::util::{ByteString, Bytes};
 use ntex_mqtt::QoS;
 use ntex_mqtt::v3::codec::{
@@ -68,6 +67,8 @@ fn message(qos: QoS, topic: ByteString, payload: &Bytes) -> packet::Publish {
         alias: None,
         content_type: None,
         traceparent: None,
+        correlation: None,
+        status: None,
         payload: to_bytes(payload),
     }
 }
@@ -77,10 +78,9 @@ pub(crate) fn outbound(packet: Outbound) -> Option<Encoded> {
     let packet = match packet {
         Outbound::Accept(_) => connack(ConnectAckReason::ConnectionAccepted),
         Outbound::Refuse(refusal) => connack(refusal.v3()?),
-        Outbound::Acknowledge { id, result: Ok(()) } => Packet::PublishAck { packet_id: id },
-        Outbound::Acknowledge { result: Err::<(), ErrorKind>(_), .. } | Outbound::Disconnect(_) => {
-            return None;
-        }
+        // It has one word, also for what is dropped.
+        Outbound::Acknowledge { id, .. } => Packet::PublishAck { packet_id: id },
+        Outbound::Disconnect(_) => return None,
         Outbound::SubAck { id, granted } => Packet::SubscribeAck {
             packet_id: id,
             status: granted.into_iter().map(crate::reply::Granted::v3).collect(),

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU16;
 
-use common::event::extension::TRACEPARENT;
+use common::event::extension::{STATUS, TRACEPARENT};
 use ntex::util::{ByteString, Bytes};
 use ntex_mqtt::QoS;
 use ntex_mqtt::v5::codec::{
@@ -12,9 +12,9 @@ use ntex_mqtt::v5::codec::{
 };
 
 use crate::packet::{self, Inbound, Outbound};
-use crate::reason;
 use crate::reply::{Goodbye, Granted, puback};
 use crate::wire::{CommandFields, to_bytes};
+use crate::{reason, replies};
 
 /// The user property that holds a command's name.
 const COMMAND: ByteString = ByteString::from_static("command");
@@ -88,9 +88,15 @@ fn will(will: LastWill) -> packet::Publish {
 }
 
 fn publish(publish: Publish, payload: &Bytes) -> packet::Publish {
-    let PublishProperties { topic_alias, content_type, user_properties, .. } = publish.properties;
-    let message = message(publish.qos, publish.topic, content_type, &user_properties, payload);
-    packet::Publish { id: publish.packet_id, alias: topic_alias, ..message }
+    let PublishProperties { topic_alias, content_type, user_properties, correlation_data, .. } =
+        publish.properties;
+    packet::Publish {
+        id: publish.packet_id,
+        alias: topic_alias,
+        correlation: correlation_data,
+        status: user_property(&user_properties, STATUS).cloned(),
+        ..message(publish.qos, publish.topic, content_type, &user_properties, payload)
+    }
 }
 
 fn message(
@@ -100,16 +106,23 @@ fn message(
     properties: &UserProperties,
     payload: &Bytes,
 ) -> packet::Publish {
-    let traceparent = properties.iter().find(|(name, _)| name.as_str() == TRACEPARENT);
+    let traceparent = user_property(properties, TRACEPARENT);
     packet::Publish {
         qos,
         id: None,
         topic,
         alias: None,
         content_type: content_type.map(|text| text.as_str().to_owned()),
-        traceparent: traceparent.map(|(_, value)| value.as_str().to_owned()),
+        traceparent: traceparent.map(|value| value.as_str().to_owned()),
+        correlation: None,
+        status: None,
         payload: to_bytes(payload),
     }
+}
+
+/// Returns the first user property of a name.
+fn user_property<'a>(properties: &'a UserProperties, name: &str) -> Option<&'a ByteString> {
+    properties.iter().find(|(key, _)| key.as_str() == name).map(|(_, value)| value)
 }
 
 /// Translates what a device is sent.
@@ -123,8 +136,9 @@ pub(crate) fn outbound(packet: Outbound) -> Encoded {
             let reason_string = Some(ByteString::from_static(refusal.reason()));
             ConnectAck { reason_string, ..connack(refusal.v5()) }.into()
         }
-        Outbound::Acknowledge { id, result } => {
-            let reason_string = result.err().map(reason::telemetry).map(ByteString::from_static);
+        Outbound::Acknowledge { id, kind, result } => {
+            let reason = result.err().map(|error| reason::message(kind, error));
+            let reason_string = reason.map(ByteString::from_static);
             let reason_code = puback(result);
             PublishAck { packet_id: id, reason_code, reason_string, ..PublishAck::default() }.into()
         }
@@ -189,6 +203,8 @@ fn command(publish: packet::CommandPublish) -> Encoded {
     let properties = PublishProperties {
         message_expiry_interval: Some(publish.expiry),
         content_type: Some(publish.command.content_type.into()),
+        response_topic: Some(replies::response_topic(&publish.command.id).into()),
+        correlation_data: Some(id.clone().into_bytes()),
         user_properties: vec![(COMMAND, name), (COMMAND_ID, id)],
         ..PublishProperties::default()
     };

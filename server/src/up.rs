@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use command_endpoint::Tracker;
 use common::auth::Secret;
+use common::ledger::Ledger;
 use common::net::load_tls;
 use common::registry::Registry;
 use common::service::{Clock, DeviceService, Shutdown};
@@ -119,6 +120,7 @@ async fn start(
         sink.clone(),
         &*source,
         Arc::new(registry.clone()),
+        Arc::new(Ledger::of(&registry)),
         limits.limits(),
         clock.clone(),
     )
@@ -129,6 +131,7 @@ async fn start(
     services.require("commands", move || watched.is_live());
     let (last, last_words) = (devices.clone(), limits.last_words_grace());
     services.at_last(async move { last.finish(last_words).await });
+    let sole = is_alone.then(|| devices.incarnation());
     if bound.http.is_on() {
         http.max_connections = limits.max_connections;
         http.grace = limits.endpoint_grace();
@@ -140,7 +143,6 @@ async fn start(
         services.spawn("mqtt", mqtt_endpoint::run(mqtt, bound.mqtt, devices, shutdown.clone()));
     }
     // Also where applications have no way in: what was kept, and what is given back, goes on.
-    let sole = is_alone.then(|| devices.incarnation());
     let settings = api.tracker(&limits.limits(), sole);
     let (tracker, tracking) =
         Tracker::start(sink.clone(), &*source, &registry, settings, clock.clone()).await?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use common::id::DeviceKey;
 use common::net::{Listen, Listeners};
 use common::service::{Clock, DeviceService, Limits, Shutdown};
-use common::testing::{MemoryChannel, StaticAuthenticator};
+use common::testing::{MemoryChannel, MemorySentCommands, StaticAuthenticator};
 
 use crate::cloud::Gate;
 use crate::secrets;
@@ -51,7 +51,8 @@ impl Endpoints {
         clock: Clock,
     ) -> Self {
         let (sink, authenticator) = (Arc::new(channel.clone()), Arc::new(registry.clone()));
-        let service = DeviceService::start(sink, &channel, authenticator, limits, clock).await;
+        let sent = Arc::new(MemorySentCommands::new());
+        let service = DeviceService::start(sink, &channel, authenticator, sent, limits, clock).await;
         let service = service.expect("a channel in memory can be subscribed to");
         let shutdown = Shutdown::new();
         let (http, at_http) = listener();

@@ -1,22 +1,53 @@
-//! The JSON event format, CloudEvents 1.0 JSON section 3.
+//! The JSON event format and batch format, CloudEvents 1.0 JSON sections 3 and 4.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
 use super::{Event, extension};
+use crate::time::Timestamp;
 
 impl Serialize for Event {
     /// Writes the event in structured form. `data` of a JSON payload is its own text, neither parsed into values nor
     /// printed again; any other payload is `data_base64`.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.write(Some(self.time), serializer)
+    }
+}
+
+/// Says that events cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("the events cannot be written as JSON: {0}")]
+pub struct Unwritable(#[from] serde_json::Error);
+
+/// Writes events as a batch, without the `time` of each: for who does not know it.
+///
+/// # Errors
+/// Fails if an event cannot be written, which none of ours is known to do.
+pub fn batch_without_time(events: &[Event]) -> Result<Vec<u8>, Unwritable> {
+    let timeless: Vec<_> = events.iter().map(WithoutTime).collect();
+    Ok(serde_json::to_vec(&timeless)?)
+}
+
+struct WithoutTime<'a>(&'a Event);
+
+impl Serialize for WithoutTime<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.write(None, serializer)
+    }
+}
+
+impl Event {
+    fn write<S: Serializer>(&self, time: Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("specversion", "1.0")?;
         map.serialize_entry("id", &self.id)?;
         map.serialize_entry("type", &self.kind)?;
         map.serialize_entry("source", &self.source())?;
         map.serialize_entry("subject", &self.subject)?;
-        map.serialize_entry("time", &self.time.to_string())?;
+        if let Some(time) = time {
+            map.serialize_entry("time", &time.to_string())?;
+        }
         map.serialize_entry("datacontenttype", &self.content_type)?;
         map.serialize_entry(extension::APPLICATION, self.device.application())?;
         map.serialize_entry(extension::DEVICE, self.device.device())?;
@@ -32,9 +63,7 @@ impl Serialize for Event {
         }
         map.end()
     }
-}
 
-impl Event {
     fn json_data(&self) -> Option<&RawValue> {
         let essence = self.content_type.split(';').next().unwrap_or_default().trim();
         let subtype = essence.split_once('/').map(|(_, subtype)| subtype.to_ascii_lowercase())?;
@@ -69,6 +98,18 @@ mod tests {
             assert!(value["data_base64"].is_string(), "{content_type}");
             assert!(value.get("data").is_none());
         }
+    }
+
+    #[test]
+    fn a_batch_is_an_array_in_order() {
+        let mut second = example();
+        second.id = "2".parse().unwrap();
+        let batch = super::batch_without_time(&[example(), second]).unwrap();
+        let batch: Vec<serde_json::Value> = serde_json::from_slice(&batch).unwrap();
+        let mut whole = serde_json::to_value(example()).unwrap();
+        whole.as_object_mut().unwrap().remove("time");
+        assert_eq!((&batch[0], &batch[1]["id"], batch.len()), (&whole, &"2".into(), 2));
+        assert_eq!(super::batch_without_time(&[]).unwrap(), b"[]");
     }
 
     #[test]

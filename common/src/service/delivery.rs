@@ -49,6 +49,8 @@ impl Delivery {
             return None;
         }
         let command = assigned.command.clone();
+        // Before the first byte is written: the device may reply as soon as it has read the last.
+        self.shared.replies.begun(&command, assigned.attempt);
         self.state = State::Begun(assigned);
         Some(command)
     }

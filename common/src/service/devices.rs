@@ -8,6 +8,7 @@ use super::commands::CommandHandler;
 use super::error::ServiceError;
 use super::heartbeat::Beating;
 use super::meters;
+use super::replies::Replies;
 use super::reports::{Report, Reports};
 use super::session::Session;
 use super::shared::Shared;
@@ -16,6 +17,7 @@ use crate::channel::{Channel, EventSink, EventSource, SourceError, Start, Subscr
 use crate::command::DEFAULT_LIFETIME;
 use crate::id::EventId;
 use crate::process::Clock;
+use crate::replies::SentCommands;
 
 /// Limits on what devices may use, the same on every protocol.
 #[derive(Debug, Clone)]
@@ -38,6 +40,8 @@ pub struct Limits {
     pub heartbeat_interval: Duration,
     /// After how long a silence a replica is taken for dead.
     pub lapse_after: Duration,
+    /// How long after a command was delivered its device may reply.
+    pub reply_window: Duration,
 }
 
 impl Default for Limits {
@@ -52,6 +56,7 @@ impl Default for Limits {
             command_lifetime: DEFAULT_LIFETIME,
             heartbeat_interval: Duration::from_secs(1),
             lapse_after: Duration::from_secs(5),
+            reply_window: Duration::from_secs(24 * 60 * 60),
         }
     }
 }
@@ -85,7 +90,8 @@ pub struct DeviceService {
 }
 
 impl DeviceService {
-    /// Starts the service; commands are live when this resolves.
+    /// Starts the service; commands are live when this resolves. `sent` is asked about commands that a device replies to
+    /// and that this replica does not remember.
     ///
     /// # Errors
     /// Fails if the commands channel cannot be subscribed to.
@@ -93,11 +99,13 @@ impl DeviceService {
         sink: Arc<dyn EventSink>,
         source: &dyn EventSource,
         authenticator: Arc<dyn Authenticator>,
+        sent: Arc<dyn SentCommands>,
         limits: Limits,
         clock: Clock,
     ) -> Result<Self, SourceError> {
         let (reports, queue) = Reports::new();
-        let shared = Arc::new(Shared::new(sink, authenticator, limits, clock, reports));
+        let replies = Replies::new(sent, limits.reply_window);
+        let shared = Arc::new(Shared::new(sink, authenticator, replies, limits, clock, reports));
         queue.publish(&shared);
         let observed = Arc::downgrade(&shared);
         shared.authenticator.observe(Box::new(move |change| {

@@ -6,6 +6,7 @@ use crate::auth::AuthError;
 use crate::channel::PublishError;
 use crate::error::ErrorKind;
 use crate::ingest::Rejected;
+use crate::replies::ReplyRefused;
 use crate::sessions::End;
 
 /// Says why a device's request failed.
@@ -17,6 +18,9 @@ pub enum ServiceError {
     /// What the device sent breaks a rule.
     #[error(transparent)]
     Rejected(#[from] Rejected),
+    /// The device may not reply to the command.
+    #[error(transparent)]
+    Reply(#[from] ReplyRefused),
     /// The channel did not take the event.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -37,6 +41,7 @@ impl ServiceError {
         match self {
             Self::Login(error) => error.kind(),
             Self::Rejected(error) => error.kind(),
+            Self::Reply(refused) => refused.kind(),
             Self::Publish(error) => error.kind(),
             Self::LoginTimedOut(_) => ErrorKind::Unavailable,
             Self::TooManyConnections(_) => ErrorKind::Overloaded,

@@ -3,6 +3,7 @@
 use metrics::{Counter, Gauge, counter, gauge};
 
 use super::devices::Protocol;
+use super::error::ServiceError;
 use crate::command::Command;
 use crate::error::ErrorKind;
 use crate::id::{DeviceKey, EventId};
@@ -26,9 +27,27 @@ impl Meters {
     }
 }
 
-/// What became of a message of telemetry.
+/// What a device sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TelemetryOutcome {
+pub enum MessageKind {
+    /// Telemetry.
+    Telemetry,
+    /// A reply to a command.
+    Reply,
+}
+
+impl MessageKind {
+    fn metric(self) -> &'static str {
+        match self {
+            Self::Telemetry => "drogue_telemetry_total",
+            Self::Reply => "drogue_replies_total",
+        }
+    }
+}
+
+/// What became of a message of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageOutcome {
     /// The channel has it.
     Accepted,
     /// The device was told that the channel does not have it, or that this is unknown.
@@ -37,41 +56,48 @@ pub enum TelemetryOutcome {
     Abandoned,
 }
 
-impl From<Result<(), ErrorKind>> for TelemetryOutcome {
+impl From<Result<(), ErrorKind>> for MessageOutcome {
     fn from(result: Result<(), ErrorKind>) -> Self {
         result.map_or_else(Self::Failed, |()| Self::Accepted)
     }
 }
 
-/// Counts what became of telemetry.
-pub(super) fn telemetry(protocol: Protocol, outcome: TelemetryOutcome) {
+/// Counts what became of a message of a device.
+pub(super) fn message(protocol: Protocol, kind: MessageKind, outcome: MessageOutcome) {
     let result = match outcome {
-        TelemetryOutcome::Accepted => "accepted",
-        TelemetryOutcome::Failed(kind) => kind.as_str(),
-        TelemetryOutcome::Abandoned => "abandoned",
+        MessageOutcome::Accepted => "accepted",
+        MessageOutcome::Failed(kind) => kind.as_str(),
+        MessageOutcome::Abandoned => "abandoned",
     };
-    counter!("drogue_telemetry_total", "protocol" => protocol.as_str(), "result" => result).increment(1);
+    counter!(kind.metric(), "protocol" => protocol.as_str(), "result" => result).increment(1);
 }
 
 /// Counts a message as abandoned, unless it is told before it is dropped what became of it.
 pub(super) struct Counting {
     protocol: Protocol,
-    outcome: TelemetryOutcome,
+    kind: MessageKind,
+    outcome: MessageOutcome,
 }
 
 impl Counting {
-    pub(super) fn new(protocol: Protocol) -> Self {
-        Self { protocol, outcome: TelemetryOutcome::Abandoned }
+    pub(super) fn new(protocol: Protocol, kind: MessageKind) -> Self {
+        Self { protocol, kind, outcome: MessageOutcome::Abandoned }
     }
 
-    pub(super) fn finish(mut self, outcome: TelemetryOutcome) {
-        self.outcome = outcome;
+    /// Waits for what becomes of the message.
+    pub(super) async fn over(
+        mut self,
+        offered: impl Future<Output = Result<(), ServiceError>>,
+    ) -> Result<(), ServiceError> {
+        let result = offered.await;
+        self.outcome = result.as_ref().map(drop).map_err(ServiceError::kind).into();
+        result
     }
 }
 
 impl Drop for Counting {
     fn drop(&mut self) {
-        telemetry(self.protocol, self.outcome);
+        message(self.protocol, self.kind, self.outcome);
     }
 }
 

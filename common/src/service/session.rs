@@ -9,7 +9,7 @@ use super::connection::Connection;
 use super::delivery::Delivery;
 use super::devices::Protocol;
 use super::error::ServiceError;
-use super::meters::{self, Counting, TelemetryOutcome};
+use super::meters::{self, Counting, MessageKind, MessageOutcome};
 use super::shared::Shared;
 use super::{new_event_id, publish};
 use crate::auth::{AuthError, Login};
@@ -22,9 +22,9 @@ use crate::sessions::{End, Refused, SessionId};
 
 /// A device that is logged in. Dropping it closes the session.
 pub struct Session {
-    shared: Arc<Shared>,
-    protocol: Protocol,
-    device: DeviceKey,
+    pub(super) shared: Arc<Shared>,
+    pub(super) protocol: Protocol,
+    pub(super) device: DeviceKey,
     id: SessionId,
     client: Option<Arc<str>>,
 }
@@ -75,13 +75,8 @@ impl Session {
         ttd: Option<Ttd>,
         limit: Duration,
     ) -> impl Future<Output = Result<(), ServiceError>> + Send + use<> {
-        let counting = Counting::new(self.protocol);
         let offered = self.offer_within(telemetry, ttd, limit);
-        async move {
-            let result = offered.await;
-            counting.finish(result.as_ref().map(drop).map_err(ServiceError::kind).into());
-            result
-        }
+        Counting::new(self.protocol, MessageKind::Telemetry).over(offered)
     }
 
     /// Publishes telemetry like [`Session::publish`], uncounted: for an endpoint that tries again and says at the end,
@@ -105,9 +100,9 @@ impl Session {
         async move { Ok(taken?.await?) }
     }
 
-    /// Counts what became of telemetry that did not go through [`Session::publish`].
-    pub fn count(&self, outcome: TelemetryOutcome) {
-        meters::telemetry(self.protocol, outcome);
+    /// Counts what became of a message that did not go through [`Session::publish`] or [`Session::reply`].
+    pub fn count(&self, kind: MessageKind, outcome: MessageOutcome) {
+        meters::message(self.protocol, kind, outcome);
     }
 
     /// Publishes telemetry and waits for a command until `ttd` has passed, the wait being registered first.
@@ -153,7 +148,9 @@ impl Session {
         let start = self.shared.clock.instant();
         let deadline = start + ttd.duration();
         let terms = Terms { capacity, deadline: Some(deadline) };
-        let refused = |error: &ServiceError| self.count(TelemetryOutcome::Failed(error.kind()));
+        let refused = |error: &ServiceError| {
+            self.count(MessageKind::Telemetry, MessageOutcome::Failed(error.kind()));
+        };
         let connection = self.connect(terms).await.inspect_err(refused)?;
         // The record of the connection and the telemetry share the device's patience.
         let elapsed = self.shared.clock.instant().saturating_duration_since(start);

@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use super::heartbeat::Pulse;
 use super::meters::{self, Meters};
+use super::replies::Replies;
 use super::reports::{Attempt, Report, Reports};
 use super::shards::Shards;
 use super::{Clock, Limits, new_event_id};
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     /// Held from when a connection gets its id until its record has its place in the log, so that ids rise there.
     pub(super) turns: Shards<()>,
     pub(super) reports: Reports,
+    pub(super) replies: Replies,
     counter: AtomicU64,
     /// The replica shuts down: one record tells of the end of all its connections.
     closing: AtomicBool,
@@ -43,6 +45,7 @@ impl Shared {
     pub(super) fn new(
         sink: Arc<dyn EventSink>,
         authenticator: Arc<dyn Authenticator>,
+        replies: Replies,
         limits: Limits,
         clock: Clock,
         reports: Reports,
@@ -54,6 +57,7 @@ impl Shared {
             pulse: Pulse::new(incarnation, limits.lapse_after),
             sink,
             authenticator,
+            replies,
             limits,
             clock,
             meters: Meters::new(),
@@ -163,8 +167,13 @@ impl Shared {
 
     /// Reports what became of a command. One that is kept and was not delivered is not at its end: it is given back.
     pub(super) fn ended(&self, assigned: Assigned, outcome: Outcome) {
+        self.replies.finished(&assigned.command, outcome);
         match outcome {
             Outcome::Undelivered(reason) if assigned.command.kept => self.released(assigned, Some(reason)),
+            // Of an earlier attempt it may be unknown whether the device saw it: the tracker knows.
+            Outcome::Expired if assigned.command.kept && assigned.attempt > 1 => {
+                self.released(assigned, None)
+            }
             Outcome::Delivered(_) | Outcome::Undelivered(_) | Outcome::Expired => {
                 meters::outcome(&assigned.command, outcome);
                 let transition = assigned.transition(outcome, self.clock.wall());

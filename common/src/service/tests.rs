@@ -4,6 +4,7 @@ mod limits;
 mod order;
 mod outcomes;
 mod replicas;
+mod replies;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -22,12 +23,15 @@ use crate::id::{ConnectionRef, DeviceKey};
 use crate::ingest::{Telemetry, Ttd};
 use crate::outcome::Transition;
 use crate::records::{Connected, Given, Handover, OrderRecord};
-use crate::testing::{self, MemoryChannel, StaticAuthenticator, device_service, eventually};
+use crate::testing::{
+    self, MemoryChannel, MemorySentCommands, StaticAuthenticator, device_service, eventually,
+};
 use crate::time::Timestamp;
 
 struct Fixture {
     channel: MemoryChannel,
     registry: StaticAuthenticator,
+    sent: MemorySentCommands,
     service: DeviceService,
     device: DeviceKey,
 }
@@ -37,8 +41,9 @@ impl Fixture {
         let (channel, registry) = (MemoryChannel::new(), StaticAuthenticator::new());
         let device = DeviceKey::from_bytes(b"default/d1").unwrap();
         registry.set(&device, "secret");
-        let service = device_service(&channel, &registry, limits).await.unwrap();
-        Self { channel, registry, service, device }
+        let sent = MemorySentCommands::new();
+        let service = device_service(&channel, &registry, &sent, limits).await.unwrap();
+        Self { channel, registry, sent, service, device }
     }
 
     /// Makes a fixture whose wall clock shows what is returned.
@@ -48,15 +53,16 @@ impl Fixture {
         let clock = Clock::with_wall(move || Timestamp::from_millis(shown.load(Ordering::Relaxed)));
         let fixture = Self::new(Limits::default()).await;
         let (sink, registry) = (Arc::new(fixture.channel.clone()), Arc::new(fixture.registry.clone()));
-        let service = DeviceService::start(sink, &fixture.channel, registry, Limits::default(), clock).await;
+        let (source, sent, limits) = (&fixture.channel, Arc::new(fixture.sent.clone()), Limits::default());
+        let service = DeviceService::start(sink, source, registry, sent, limits, clock).await;
         (Self { service: service.unwrap(), ..fixture }, wall)
     }
 
     /// Makes another replica, which shares the channel and the registry.
     async fn replica(&self, limits: Limits) -> Self {
         let (channel, registry) = (self.channel.clone(), self.registry.clone());
-        let service = device_service(&channel, &registry, limits).await.unwrap();
-        Self { channel, registry, service, device: self.device.clone() }
+        let service = device_service(&channel, &registry, &self.sent, limits).await.unwrap();
+        Self { channel, registry, sent: self.sent.clone(), service, device: self.device.clone() }
     }
 
     async fn log_in(&self) -> Result<Session, ServiceError> {

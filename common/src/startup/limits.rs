@@ -93,6 +93,15 @@ pub struct LimitOptions {
         value_parser = parse_duration
     )]
     pub lapse_after: Duration,
+    /// How long after a command was delivered its device may reply.
+    #[arg(
+        long,
+        env = "DROGUE_REPLY_WINDOW",
+        value_name = "DURATION",
+        default_value = "24h",
+        value_parser = parse_duration
+    )]
+    pub reply_window: Duration,
 
     /// How long a shutdown may take: waits end with their normal answer, and what was accepted is flushed.
     #[arg(
@@ -118,6 +127,7 @@ impl LimitOptions {
             command_lifetime: self.command_lifetime,
             heartbeat_interval: self.heartbeat_interval,
             lapse_after: self.lapse_after,
+            reply_window: self.reply_window,
         }
     }
 

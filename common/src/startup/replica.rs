@@ -12,6 +12,7 @@ use super::{
     TlsOptions, open_channels, open_registry, raise_descriptor_limit,
 };
 use crate::auth::Secret;
+use crate::ledger::Ledger;
 use crate::net::{Listen, Listeners};
 use crate::registry::Registry;
 use crate::service::{Clock, DeviceService, Limits, Shutdown};
@@ -119,8 +120,9 @@ impl Replica {
     /// Fails if the commands channel cannot be subscribed to.
     pub async fn devices(&self) -> anyhow::Result<DeviceService> {
         let Channels { sink, source, .. } = self.channels.clone();
+        let sent = Arc::new(Ledger::of(&self.registry));
         let (registry, limits) = (Arc::new(self.registry.clone()), self.limits.clone());
-        Ok(DeviceService::start(sink, &*source, registry, limits, self.clock.clone()).await?)
+        Ok(DeviceService::start(sink, &*source, registry, sent, limits, self.clock.clone()).await?)
     }
 }
 

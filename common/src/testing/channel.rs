@@ -160,11 +160,12 @@ impl MemoryChannel {
     }
 }
 
-/// Tells whether an event is a record of replicas or trackers, or an outcome.
+/// Tells whether an event is a record of replicas or trackers, or an outcome but for a reply, which a device sends.
 fn is_internal(event: &Event) -> bool {
     let prefixes =
         ["io.drogue.connection.", "io.drogue.replica.", "io.drogue.tracker.", "io.drogue.command."];
-    event.kind != COMMAND_TYPE && prefixes.iter().any(|prefix| event.kind.starts_with(prefix))
+    let is_sent = [COMMAND_TYPE, "io.drogue.command.replied.v1"].contains(&event.kind.as_ref());
+    !is_sent && prefixes.iter().any(|prefix| event.kind.starts_with(prefix))
 }
 
 impl EventSink for MemoryChannel {

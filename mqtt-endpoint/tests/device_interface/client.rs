@@ -245,9 +245,12 @@ impl Client {
         let properties = match self.version {
             Version::V3 => &[],
             Version::V5 => {
-                let length = take(&mut rest, 1)[0];
-                assert!(length < 0x80, "a longer length is not read here");
-                take(&mut rest, length.into())
+                let mut length = usize::from(take(&mut rest, 1)[0]);
+                if length >= 0x80 {
+                    length += (usize::from(take(&mut rest, 1)[0]) << 7) - 0x80;
+                    assert!(length < 0x80 << 7, "a longer length is not read here");
+                }
+                take(&mut rest, length)
             }
         };
         let topic = String::from_utf8(topic.to_vec()).unwrap();
@@ -368,7 +371,7 @@ pub(crate) fn text(text: &str) -> Vec<u8> {
     binary(text.as_bytes())
 }
 
-fn binary(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn binary(bytes: &[u8]) -> Vec<u8> {
     let length = u16::try_from(bytes.len()).unwrap();
     [length.to_be_bytes().as_slice(), bytes].concat()
 }

@@ -63,15 +63,19 @@ fn mqtt_5_says_which_command_it_is() {
     sent.content_type = "application/json".into();
     let id = fixture.send_command(sent);
     let received = client.receive();
+    let correlation = [vec![9], text(&id)].concat();
+    let (head, rest) = received.properties.split_at(correlation.len());
+    assert_eq!(head, correlation);
     let expiry = [2, 0, 0, 0];
-    assert_eq!(received.properties[..4], expiry);
-    assert!((1..=30).contains(&received.properties[4]), "never beyond the rest of its life");
-    let rest = [
+    assert_eq!(rest[..4], expiry);
+    assert!((1..=30).contains(&rest[4]), "never beyond the rest of its life");
+    let expected = [
         [vec![3], text("application/json")].concat(),
+        [vec![8], text(&format!("reply/{id}"))].concat(),
         user_property("command", "set-temp"),
         user_property("command-id", &id),
     ];
-    assert_eq!(received.properties[5..], rest.concat());
+    assert_eq!(rest[5..], expected.concat());
     outcomes::expect(&id, "delivered written");
 }
 

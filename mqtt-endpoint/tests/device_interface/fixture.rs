@@ -10,7 +10,9 @@ use common::event::Event;
 use common::id::DeviceKey;
 use common::net::Listeners;
 use common::service::{Clock, DeviceService, Limits, Shutdown};
-use common::testing::{MemoryChannel, PATIENCE, StaticAuthenticator, command, eventually_blocking};
+use common::testing::{
+    MemoryChannel, MemorySentCommands, PATIENCE, StaticAuthenticator, command, eventually_blocking,
+};
 use mqtt_endpoint::{Config, Error};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -57,6 +59,7 @@ impl Default for Setup {
 pub(crate) struct Fixture {
     pub(crate) channel: MemoryChannel,
     pub(crate) authenticator: StaticAuthenticator,
+    pub(crate) sent: MemorySentCommands,
     pub(crate) address: SocketAddr,
     pub(crate) shutdown: Shutdown,
     runtime: Runtime,
@@ -91,8 +94,9 @@ impl Fixture {
         }
         let known = setup.authenticator.unwrap_or_else(|| Arc::new(authenticator.clone()));
         let runtime = Runtime::new().unwrap();
-        let sink = Arc::new(channel.clone());
-        let started = DeviceService::start(sink, &channel, known, setup.limits, setup.clock);
+        let sent = MemorySentCommands::new();
+        let (sink, store) = (Arc::new(channel.clone()), Arc::new(sent.clone()));
+        let started = DeviceService::start(sink, &channel, known, store, setup.limits, setup.clock);
         let service = runtime.block_on(started).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -105,7 +109,7 @@ impl Fixture {
         let config = Config { mqtt_workers: Some(1), ..setup.config };
         let running = runtime.spawn(mqtt_endpoint::run(config, listeners, service, shutdown.clone()));
         let running = Some(running);
-        Self { channel, authenticator, address, shutdown, runtime, running, _place: place }
+        Self { channel, authenticator, sent, address, shutdown, runtime, running, _place: place }
     }
 
     /// Puts a command for a device into the channel and returns its id.
@@ -122,6 +126,11 @@ impl Fixture {
     /// Returns the telemetry in the channel.
     pub(crate) fn telemetry(&self) -> Vec<Event> {
         self.channel.events(Channel::Telemetry)
+    }
+
+    /// Returns what became of commands, as the channel has it.
+    pub(crate) fn outcomes(&self) -> Vec<Event> {
+        self.channel.events(Channel::Outcomes)
     }
 
     /// Waits until so many events of telemetry are in the channel, and returns them.

@@ -11,6 +11,7 @@ mod fixture;
 mod limits;
 mod outcomes;
 mod reasons;
+mod replies;
 mod resources;
 mod telemetry;
 mod tls;

@@ -132,7 +132,7 @@ fn topics_that_are_no_subject_are_refused() {
         ("cmd", 0x87),
         ("cmd/set/1", 0x87),
         ("commands/1", 0x87),
-        ("reply/1", 0x87),
+        ("reply", 0x90),
         ("", 0x90),
         ("a/#", 0x90),
         ("+", 0x90),

@@ -11,7 +11,7 @@ use common::channel::{
 };
 use common::event::{Event, Malformed};
 use common::service::{Clock, DeviceService, Limits};
-use common::testing::{self, MemoryChannel, StaticAuthenticator};
+use common::testing::{self, MemoryChannel, MemorySentCommands, StaticAuthenticator};
 use tests::api::http_client;
 use tests::devices::{DeviceDriver, HttpDevice, MqttDevice, Refused};
 use tests::events::Query;
@@ -139,7 +139,9 @@ impl Record for KeyOnly {
 async fn promise_3_a_drop_costs_one_look_at_the_key() {
     let source = Captured::default();
     let (sink, registry) = (Arc::new(MemoryChannel::new()), Arc::new(StaticAuthenticator::new()));
-    let service = DeviceService::start(sink, &source, registry, Limits::default(), Clock::system()).await;
+    let sent = Arc::new(MemorySentCommands::new());
+    let service =
+        DeviceService::start(sink, &source, registry, sent, Limits::default(), Clock::system()).await;
     let mut handler = source.0.lock().unwrap().take().unwrap();
     assert_eq!(handler.record(&KeyOnly), Flow::Continue);
     assert!(service.unwrap().is_live());

@@ -54,7 +54,7 @@ async fn each_message_is_counted_once_by_what_became_of_it() {
     fixture.channel.fail_next(PublishError::Overloaded);
     session.offer(telemetry(), None).await.unwrap_err();
     let result = session.offer(telemetry(), None).await;
-    session.count(result.map_err(|error| error.kind()).into());
+    session.count(MessageKind::Telemetry, result.map_err(|error| error.kind()).into());
 
     // One that may not wait is not published.
     let _only = fixture.connect(&session).await;

@@ -5,7 +5,8 @@ use std::sync::atomic::AtomicBool;
 
 use common::BoxFuture;
 use common::channel::{
-    Channel, EventSink, EventSource, Partition, PublishError, RecordHandler, SourceError, Start, Subscription,
+    Channel, Cursor, EventSink, EventSource, Partition, Place, PublishError, RecordHandler, SourceError,
+    Start, Subscription,
 };
 use common::event::Event;
 use common::id::DeviceKey;
@@ -47,5 +48,9 @@ impl EventSource for Discard {
         // A handler that goes says that the subscription has ended, so it is kept as long as that.
         let guard = std::sync::Mutex::new(handler);
         Box::pin(async { Ok(Subscription::new(Arc::new(AtomicBool::new(true)), guard)) })
+    }
+
+    fn cursor_behind(&self, _places: &[(Channel, Vec<Option<Place>>)]) -> Result<Cursor, SourceError> {
+        Ok(Cursor("nothing is here".to_owned()))
     }
 }

@@ -12,7 +12,7 @@ use common::channel::{
 };
 use common::event::{Event, Malformed};
 use common::service::{Clock, Connection, DeviceService, Limits, Protocol, Session};
-use common::testing::StaticAuthenticator;
+use common::testing::{MemorySentCommands, StaticAuthenticator};
 
 use crate::discard::Discard;
 use crate::drive::run;
@@ -52,7 +52,8 @@ pub(crate) fn measure(options: &Options) -> anyhow::Result<Figure> {
     run(async {
         let (tap, authenticator) = (Tap::default(), Arc::new(StaticAuthenticator::new()));
         let (sink, limits, clock) = (Arc::new(Discard), Limits::default(), Clock::system());
-        let service = DeviceService::start(sink, &tap, authenticator.clone(), limits, clock).await?;
+        let sent = Arc::new(MemorySentCommands::new());
+        let service = DeviceService::start(sink, &tap, authenticator.clone(), sent, limits, clock).await?;
         let held = hold(&service, &authenticator, options.connections).await?;
         let handler = tap.handler.lock().unwrap_or_else(PoisonError::into_inner).take();
         let nanos = nanos_each(options.commands, &mut *handler.context("the service did not subscribe")?);

@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser as _;
+use command_endpoint::Tracker;
 use common::auth::Secret;
+use common::ledger::Ledger;
 use common::net::{Listen, Listeners};
 use common::registry::sqlite_url;
 use common::service::{Clock, DeviceService, Shutdown};
@@ -78,16 +80,22 @@ async fn run(options: Options, limits: LimitOptions, shutdown: Shutdown) -> anyh
     let registry = startup::open_registry(&store, Some(Secret::new(token)), clock.clone()).await?;
     let (sink, source) = (Arc::new(Discard), Arc::new(Discard));
     let authenticator = Arc::new(registry.clone());
+    let sent = Arc::new(Ledger::of(&registry));
     let devices =
-        DeviceService::start(sink.clone(), &*source, authenticator, limits.limits(), clock.clone()).await?;
+        DeviceService::start(sink.clone(), &*source, authenticator, sent, limits.limits(), clock.clone())
+            .await?;
     let mut services = Services::new(shutdown.clone());
     let config = http_endpoint::Config::default();
     services.spawn("http", http_endpoint::run(config, http, devices.clone(), shutdown.clone()));
     let config = mqtt_endpoint::Config::default();
     services.spawn("mqtt", mqtt_endpoint::run(config, mqtt, devices, shutdown.clone()));
-    let limits = limits.limits();
-    let backends = command_endpoint::Backends { sink, source, registry, clock, limits };
-    let config = command_endpoint::Config::default();
+    let (limits, config) = (limits.limits(), command_endpoint::Config::default());
+    let settings = config.tracker(&limits, None);
+    // It follows channels in which nothing is.
+    let (tracker, tracking) =
+        Tracker::start(sink.clone(), &*source, &registry, settings, clock.clone()).await?;
+    services.spawn("tracker", tracking.run(shutdown.clone()));
+    let backends = command_endpoint::Backends { sink, source, registry, tracker, clock, limits };
     services.spawn("api", command_endpoint::run(config, api, backends, shutdown));
     services.run(admin, metrics).await
 }

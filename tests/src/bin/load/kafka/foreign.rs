@@ -16,7 +16,7 @@ use common::BoxFuture;
 use common::channel::{Channel, EventSource, Flow, Record, RecordHandler, SourceError, Start, Subscription};
 use common::kafka::KafkaChannels;
 use common::service::{Clock, DeviceService, Limits};
-use common::testing::StaticAuthenticator;
+use common::testing::{MemorySentCommands, StaticAuthenticator};
 use rdkafka::Message;
 use rdkafka::error::KafkaError;
 
@@ -180,7 +180,9 @@ async fn consume(options: &Options, topics: &Topics) -> anyhow::Result<Counted> 
     let source = FromEarliest { channels, gate: Mutex::new(Some(gate)) };
     let (authenticator, clock) = (Arc::new(StaticAuthenticator::new()), Clock::system());
     let limits = Limits::default();
-    let service = DeviceService::start(Arc::new(Discard), &source, authenticator.clone(), limits, clock);
+    let sent = Arc::new(MemorySentCommands::new());
+    let service =
+        DeviceService::start(Arc::new(Discard), &source, authenticator.clone(), sent, limits, clock);
     let service = service.await?;
     let held = dropped::hold(&service, &authenticator, options.held).await?;
     go.send(())?;

@@ -1,4 +1,4 @@
-//! Telemetry on its way to the channel.
+//! What a device publishes, on its way to the channel.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 
 use common::BoxFuture;
 use common::error::ErrorKind;
-use common::ingest::{Rejected, Telemetry};
-use common::service::{ServiceError, Session};
+use common::id::EventId;
+use common::ingest::Telemetry;
+use common::outcome::Reply;
+use common::service::{MessageKind, ServiceError, Session};
 use common::subject::Subject;
-use ntex::util::ByteString;
 use ntex_mqtt::QoS;
 
 use crate::packet::{Publish, Version};
 use crate::reply::Goodbye;
+use crate::topics::{Target, Topics};
 
 /// The most bytes of one connection that wait for the channel before reading stops; one message may go beyond.
 const MAX_BYTES_IN_FLIGHT: usize = 512 * 1024;
@@ -23,13 +25,13 @@ const MAX_BYTES_IN_FLIGHT: usize = 512 * 1024;
 /// How long after the channel's queue was full it is tried again.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// The telemetry of a session between PUBLISH and PUBACK.
+/// The messages of a session between PUBLISH and PUBACK: telemetry, and replies to commands.
 ///
 /// Messages are handed to the channel in the order in which they are decoded, and answered in that order. While the
 /// channel's queue is full nothing more is read, and the message that was turned away is tried again until the time
 /// limit of a publish. A channel that says so only later has taken what followed, and trying again would change the
 /// order: then the device is told, or at QoS 0 the message is lost and counted.
-pub(crate) struct TelemetryFlow {
+pub(crate) struct MessageFlow {
     topics: Topics,
     in_flight: VecDeque<InFlight>,
     stalled: Option<Box<Stalled>>,
@@ -50,28 +52,61 @@ enum State {
     Done(Result<(), ErrorKind>),
 }
 
-/// What a device gets for a message.
+/// What a device sent, and what it gets for it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Receipt {
+    /// Whether it is telemetry.
+    pub(crate) kind: MessageKind,
     /// The quality of service that the device asked for.
     pub(crate) qos: QoS,
     /// The packet identifier, at QoS 1.
     pub(crate) id: Option<NonZeroU16>,
 }
 
+/// What a PUBLISH comes to.
+#[derive(Clone)]
+enum Message {
+    Telemetry(Telemetry),
+    Reply(EventId, Reply),
+}
+
+impl Message {
+    fn of(target: Target, publish: Publish) -> Result<Self, ErrorKind> {
+        match target {
+            Target::Subject(subject) => Ok(Self::Telemetry(telemetry(subject, publish))),
+            Target::Reply(topic) => topic.reply(publish).map(|(command, reply)| Self::Reply(command, reply)),
+        }
+    }
+
+    /// Hands the message to the channel.
+    fn offer(self, session: &Session) -> BoxFuture<'static, Result<(), ServiceError>> {
+        match self {
+            Self::Telemetry(telemetry) => Box::pin(session.offer(telemetry, None)),
+            Self::Reply(command, reply) => Box::pin(session.offer_reply(command, reply)),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Telemetry(telemetry) => telemetry.payload.len(),
+            Self::Reply(_, reply) => reply.payload.len(),
+        }
+    }
+}
+
 /// A message that the channel's full queue turned away.
 struct Stalled {
     receipt: Receipt,
-    telemetry: Telemetry,
+    message: Message,
     retry: Instant,
     deadline: Instant,
 }
 
-impl TelemetryFlow {
+impl MessageFlow {
     /// Makes the flow of a session that may have `limit` messages in flight and set `aliases` topic aliases.
     pub(crate) fn new(limit: u16, aliases: u16) -> Self {
         Self {
-            topics: Topics { last: None, aliases: Vec::new(), limit: aliases },
+            topics: Topics::new(aliases),
             in_flight: VecDeque::new(),
             stalled: None,
             bytes: 0,
@@ -90,9 +125,10 @@ impl TelemetryFlow {
         self.stalled.is_none() && self.in_flight.len() < limit && self.bytes < MAX_BYTES_IN_FLIGHT
     }
 
-    /// Returns for how many messages the channel has yet to answer.
-    pub(crate) fn unanswered(&self) -> usize {
-        self.in_flight.len() + usize::from(self.stalled.is_some())
+    /// Returns the messages for which the channel has yet to answer.
+    pub(crate) fn unanswered(&self) -> impl Iterator<Item = MessageKind> {
+        let stalled = self.stalled.iter().map(|stalled| stalled.receipt.kind);
+        self.in_flight.iter().map(|message| message.receipt.kind).chain(stalled)
     }
 
     /// Tells whether the channel has yet to answer for messages that it was handed.
@@ -100,7 +136,7 @@ impl TelemetryFlow {
         !self.in_flight.is_empty()
     }
 
-    /// Hands a message to the channel. What is known at once comes out of [`TelemetryFlow::poll_answer`] too.
+    /// Hands a message to the channel. What is known at once comes out of [`MessageFlow::poll_answer`] too.
     ///
     /// Breaks off if the message breaks the protocol.
     pub(crate) fn publish(
@@ -111,8 +147,8 @@ impl TelemetryFlow {
         timeout: Duration,
         context: &mut Context<'_>,
     ) -> ControlFlow<Goodbye> {
-        let receipt = Receipt { qos: publish.qos, id: publish.id };
-        match receipt.qos {
+        let (qos, id) = (publish.qos, publish.id);
+        match qos {
             QoS::ExactlyOnce => return ControlFlow::Break(Goodbye::QosNotSupported),
             QoS::AtLeastOnce if self.unacknowledged >= self.limit => {
                 return ControlFlow::Break(Goodbye::ReceiveMaximumExceeded);
@@ -120,12 +156,14 @@ impl TelemetryFlow {
             QoS::AtLeastOnce => self.unacknowledged += 1,
             QoS::AtMostOnce => {}
         }
-        match self.topics.subject(&publish.topic, publish.alias)? {
-            Ok(subject) => {
-                let telemetry = telemetry(subject, publish);
-                self.submit(session, receipt, telemetry, now, now + timeout, context);
-            }
-            Err(rejected) => self.enqueue(receipt, 0, State::Done(Err(rejected.kind()))),
+        let (kind, message) = match self.topics.target(&publish.topic, publish.alias)? {
+            Ok(target) => (target.kind(), Message::of(target, publish)),
+            Err(invalid) => (invalid.kind, Err(invalid.error)),
+        };
+        let receipt = Receipt { kind, qos, id };
+        match message {
+            Ok(message) => self.submit(session, receipt, message, now, now + timeout, context),
+            Err(error) => self.enqueue(receipt, 0, State::Done(Err(error))),
         }
         ControlFlow::Continue(())
     }
@@ -134,19 +172,19 @@ impl TelemetryFlow {
         &mut self,
         session: &Session,
         receipt: Receipt,
-        telemetry: Telemetry,
+        message: Message,
         now: Instant,
         deadline: Instant,
         context: &mut Context<'_>,
     ) {
-        let bytes = telemetry.payload.len();
-        let mut acknowledged: BoxFuture<'static, _> = Box::pin(session.offer(telemetry.clone(), None));
+        let bytes = message.bytes();
+        let mut acknowledged = message.clone().offer(session);
         // Polled once, which starts its time limit; afterwards only the oldest is, since answers go out in order.
         let state = match acknowledged.as_mut().poll(context) {
             Poll::Pending => State::Waiting(acknowledged),
             Poll::Ready(Err(error)) if error.kind() == ErrorKind::Overloaded && now < deadline => {
                 let retry = deadline.min(now + RETRY);
-                self.stalled = Some(Box::new(Stalled { receipt, telemetry, retry, deadline }));
+                self.stalled = Some(Box::new(Stalled { receipt, message, retry, deadline }));
                 return;
             }
             Poll::Ready(result) => State::Done(result.map_err(|error| error.kind())),
@@ -162,12 +200,12 @@ impl TelemetryFlow {
     /// Tries the message again that the channel's full queue turned away, if it is time.
     pub(crate) fn retry(&mut self, session: &Session, now: Instant, context: &mut Context<'_>) {
         if let Some(stalled) = self.stalled.take_if(|stalled| stalled.retry <= now) {
-            let Stalled { receipt, telemetry, deadline, .. } = *stalled;
-            self.submit(session, receipt, telemetry, now, deadline, context);
+            let Stalled { receipt, message, deadline, .. } = *stalled;
+            self.submit(session, receipt, message, now, deadline, context);
         }
     }
 
-    /// Returns when [`TelemetryFlow::retry`] has something to do.
+    /// Returns when [`MessageFlow::retry`] has something to do.
     pub(crate) fn next_retry(&self) -> Option<Instant> {
         self.stalled.as_ref().map(|stalled| stalled.retry)
     }
@@ -199,81 +237,4 @@ impl TelemetryFlow {
 pub(crate) fn telemetry(subject: Subject, publish: Publish) -> Telemetry {
     let Publish { content_type, traceparent, payload, .. } = publish;
     Telemetry { subject, content_type, traceparent, payload }
-}
-
-/// The topics of a session, parsed.
-struct Topics {
-    /// The subject of the last message: devices repeat themselves.
-    last: Option<Subject>,
-    /// What each alias stands for. A topic that is no subject sets its alias too, so it is remembered as refused.
-    aliases: Vec<(NonZeroU16, Result<Subject, Rejected>)>,
-    limit: u16,
-}
-
-impl Topics {
-    /// Returns the subject that a topic or its alias names (MQTT 5, section 3.3.2.3.4).
-    fn subject(
-        &mut self,
-        topic: &ByteString,
-        alias: Option<NonZeroU16>,
-    ) -> ControlFlow<Goodbye, Result<Subject, Rejected>> {
-        if alias.is_some_and(|alias| alias.get() > self.limit) {
-            return ControlFlow::Break(Goodbye::TopicAliasInvalid);
-        }
-        if topic.is_empty()
-            && let Some(alias) = alias
-        {
-            return match self.aliases.iter().find(|(known, _)| *known == alias) {
-                Some((_, subject)) => ControlFlow::Continue(subject.clone()),
-                None => ControlFlow::Break(Goodbye::TopicAliasInvalid),
-            };
-        }
-        let subject = match &self.last {
-            Some(last) if last.as_str() == topic.as_str() => Ok(last.clone()),
-            _ => match topic.as_str().parse::<Subject>() {
-                Ok(subject) => Ok(self.last.insert(subject).clone()),
-                Err(invalid) => Err(invalid.into()),
-            },
-        };
-        if let Some(alias) = alias {
-            self.aliases.retain(|(known, _)| *known != alias);
-            self.aliases.push((alias, subject.clone()));
-        }
-        ControlFlow::Continue(subject)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn alias(number: u16) -> Option<NonZeroU16> {
-        NonZeroU16::new(number)
-    }
-
-    #[test]
-    fn an_alias_stands_for_the_topic_that_set_it_last() {
-        let mut topics = Topics { last: None, aliases: Vec::new(), limit: 2 };
-        let mut subject = |topic: &'static str, alias| match topics.subject(&topic.into(), alias) {
-            ControlFlow::Continue(Ok(subject)) => Ok(subject.as_str().to_owned()),
-            ControlFlow::Continue(Err(_)) => Ok("invalid".to_owned()),
-            ControlFlow::Break(goodbye) => Err(goodbye),
-        };
-        assert_eq!(subject("", alias(1)), Err(Goodbye::TopicAliasInvalid));
-        assert_eq!(subject("a", alias(1)), Ok("a".into()));
-        assert_eq!(subject("b", None), Ok("b".into()));
-        assert_eq!(subject("", alias(1)), Ok("a".into()));
-        assert_eq!(subject("c", alias(1)), Ok("c".into()));
-        assert_eq!(subject("", alias(1)), Ok("c".into()));
-        assert_eq!(subject("d", alias(3)), Err(Goodbye::TopicAliasInvalid));
-        assert_eq!(subject("", None), Ok("invalid".into()));
-        assert_eq!(subject("", alias(2)), Err(Goodbye::TopicAliasInvalid));
-        // A topic that is refused sets its alias all the same.
-        for refused in ["#", "cmd/x"] {
-            assert_eq!(subject(refused, alias(1)), Ok("invalid".into()), "{refused}");
-            assert_eq!(subject("", alias(1)), Ok("invalid".into()), "{refused}");
-        }
-        assert_eq!(subject("c", alias(1)), Ok("c".into()));
-        assert_eq!(subject("", alias(1)), Ok("c".into()));
-    }
 }
