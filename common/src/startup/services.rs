@@ -10,6 +10,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::task::JoinSet;
 
 use super::Channels;
+use crate::BoxFuture;
 use crate::service::Shutdown;
 use crate::web::admin::{self, Part, Readiness};
 
@@ -17,6 +18,7 @@ use crate::web::admin::{self, Part, Readiness};
 pub struct Services {
     running: JoinSet<anyhow::Result<()>>,
     parts: Vec<(&'static str, Live)>,
+    last: Vec<BoxFuture<'static, ()>>,
     shutdown: Shutdown,
 }
 
@@ -25,7 +27,7 @@ type Live = Arc<dyn Fn() -> bool + Send + Sync>;
 impl Services {
     /// Starts with none. All end when `shutdown` is cancelled, and it is cancelled when one ends.
     pub fn new(shutdown: Shutdown) -> Self {
-        Self { running: JoinSet::new(), parts: Vec::new(), shutdown }
+        Self { running: JoinSet::new(), parts: Vec::new(), last: Vec::new(), shutdown }
     }
 
     /// Adds a part that must be live for the process to be ready.
@@ -57,6 +59,11 @@ impl Services {
         });
     }
 
+    /// Adds what is done when all servers have ended.
+    pub fn at_last(&mut self, last: impl Future<Output = ()> + Send + 'static) {
+        self.last.push(Box::pin(last));
+    }
+
     /// Runs until all servers have ended, and the admin server beside and after them.
     ///
     /// # Errors
@@ -70,6 +77,9 @@ impl Services {
             let server = joined.context("a server panicked").flatten();
             result = result.and(server);
             self.shutdown.cancel();
+        }
+        for last in self.last {
+            last.await;
         }
         ended.cancel();
         let admin = admin.await.context("the admin server panicked").and_then(|result| Ok(result?));
@@ -118,6 +128,24 @@ mod tests {
         let ended = tokio::time::timeout(Duration::from_secs(30), services.run(None, metrics)).await.unwrap();
         assert_eq!(format!("{:#}", ended.unwrap_err()), "the b server failed: no memory");
         assert!(shutdown.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn what_is_last_comes_behind_the_end_of_all_servers() {
+        let shutdown = Shutdown::new();
+        let mut services = Services::new(shutdown.clone());
+        let ended = Arc::new(AtomicBool::new(false));
+        let (ending, seen) = (ended.clone(), Arc::new(AtomicBool::new(false)));
+        let at_last = seen.clone();
+        services.at_last(async move { at_last.store(ended.load(Ordering::Relaxed), Ordering::Relaxed) });
+        services.spawn("a", async move {
+            tokio::task::yield_now().await;
+            ending.store(true, Ordering::Relaxed);
+            anyhow::Ok(())
+        });
+        let metrics = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder().handle();
+        services.run(None, metrics).await.unwrap();
+        assert!(seen.load(Ordering::Relaxed));
     }
 
     #[tokio::test]
