@@ -12,7 +12,7 @@ use crate::channel::{
     SourceError, Start, Subscription,
 };
 use crate::command::Command;
-use crate::event::{Event, Malformed};
+use crate::event::{COMMAND_TYPE, Event, Malformed};
 use crate::service::Clock;
 
 type Hook = Arc<dyn Fn(&MemoryChannel, Channel, &Event) + Send + Sync>;
@@ -20,7 +20,8 @@ type Hook = Arc<dyn Fn(&MemoryChannel, Channel, &Event) + Send + Sync>;
 /// All channels, in memory. Clones share one state.
 ///
 /// An event is handed to the subscribers before [`EventSink::publish`] returns, and acknowledged at once unless
-/// acknowledgements are held. The records of connections are acknowledged at once, and no hook is called for them.
+/// acknowledgements are held. What replicas say among themselves and of commands (records and outcomes) is acknowledged at
+/// once, and no hook is called for it.
 #[derive(Clone, Default)]
 pub struct MemoryChannel {
     state: Arc<Mutex<State>>,
@@ -34,6 +35,7 @@ struct State {
     hook: Option<Hook>,
     fail_next: Option<PublishError>,
     fail_all: Option<PublishError>,
+    muted: Option<&'static str>,
     fail_subscribe: Option<SourceError>,
     held: Option<Vec<oneshot::Sender<Result<(), PublishError>>>>,
 }
@@ -84,7 +86,7 @@ impl MemoryChannel {
         self.lock().hook = Some(Arc::new(hook));
     }
 
-    /// Refuses the next event.
+    /// Refuses the next event that is no record or outcome.
     pub fn fail_next(&self, error: PublishError) {
         self.lock().fail_next = Some(error);
     }
@@ -92,6 +94,11 @@ impl MemoryChannel {
     /// Refuses all events from now on, or none any more.
     pub fn fail_all(&self, error: Option<PublishError>) {
         self.lock().fail_all = error;
+    }
+
+    /// Refuses events whose type begins like this from now on, or none any more.
+    pub fn mute(&self, kind: Option<&'static str>) {
+        self.lock().muted = kind;
     }
 
     /// Refuses subscriptions from now on, or none any more.
@@ -138,9 +145,13 @@ impl MemoryChannel {
     }
 
     /// Returns why the next event is refused.
-    fn refusal(&self) -> Option<PublishError> {
+    fn refusal(&self, event: &Event) -> Option<PublishError> {
         let mut state = self.lock();
-        state.fail_next.take().or_else(|| state.fail_all.clone())
+        if state.muted.is_some_and(|kind| event.kind.starts_with(kind)) {
+            return Some(PublishError::Unavailable("it is muted".into()));
+        }
+        let next = if is_internal(event) { None } else { state.fail_next.take() };
+        next.or_else(|| state.fail_all.clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -148,14 +159,21 @@ impl MemoryChannel {
     }
 }
 
+/// Tells whether an event is a record of replicas or trackers, or an outcome.
+fn is_internal(event: &Event) -> bool {
+    let prefixes =
+        ["io.drogue.connection.", "io.drogue.replica.", "io.drogue.tracker.", "io.drogue.command."];
+    event.kind != COMMAND_TYPE && prefixes.iter().any(|prefix| event.kind.starts_with(prefix))
+}
+
 impl EventSink for MemoryChannel {
     fn publish(&self, channel: Channel, event: Event) -> BoxFuture<'static, Result<(), PublishError>> {
-        if let Some(error) = self.refusal() {
+        if let Some(error) = self.refusal(&event) {
             return Box::pin(async { Err(error) });
         }
         let hook = self.lock().hook.clone();
         self.store(channel, event.clone());
-        if event.kind.starts_with("io.drogue.connection.") {
+        if is_internal(&event) {
             return Box::pin(async { Ok(()) });
         }
         if let Some(hook) = hook {
