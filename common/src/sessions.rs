@@ -10,7 +10,7 @@ use std::task::{Poll, Waker};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Change;
-use crate::id::{ConnectionId, DeviceKey};
+use crate::id::DeviceKey;
 
 /// Identifies a session on this replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -43,8 +43,6 @@ struct Session {
     id: SessionId,
     client: Option<Arc<str>>,
     confirmed: bool,
-    /// The connection whose record was read last: from that place in the log on the device is here.
-    recorded: Option<ConnectionId>,
     end: Option<End>,
     waker: Option<Waker>,
 }
@@ -67,7 +65,7 @@ impl SessionTable {
     /// Opens a session whose credentials are yet to be checked.
     pub fn open(&mut self, device: DeviceKey, id: SessionId, client: Option<Arc<str>>) {
         let sessions = self.devices.entry(device).or_insert_with(|| Vec::with_capacity(1));
-        sessions.push(Session { id, client, confirmed: false, recorded: None, end: None, waker: None });
+        sessions.push(Session { id, client, confirmed: false, end: None, waker: None });
     }
 
     /// Confirms a session whose credentials are right. An older one of the same device and client id is taken over;
@@ -104,24 +102,15 @@ impl SessionTable {
         Ok(wakers)
     }
 
-    /// Notes that the record of a session's connection was read back from the log.
-    pub fn recorded(&mut self, device: &DeviceKey, id: SessionId, connection: ConnectionId) {
-        let sessions = self.devices.get_mut(device).into_iter().flatten();
-        sessions.filter(|session| session.id == id).for_each(|session| session.recorded = Some(connection));
+    /// Ends a session whose client has a newer connection, as the log says; returns whom to wake.
+    pub fn take_over(&mut self, device: &DeviceKey, id: SessionId) -> Option<Waker> {
+        self.find(device, id)?.end(End::TakenOver)
     }
 
-    /// Ends the session of a client whose connection to another replica was read from the log; returns whom to wake, and
-    /// the connections that must take nothing more.
-    ///
-    /// A session whose own record is yet to be read is the newer one: the other replica ends that of its own.
-    pub fn taken_over_elsewhere(
-        &mut self,
-        device: &DeviceKey,
-        client: &str,
-    ) -> Vec<(ConnectionId, Option<Waker>)> {
-        let sessions = self.devices.get_mut(device).into_iter().flatten();
-        let same = sessions.filter(|session| session.client.as_deref() == Some(client));
-        same.filter_map(|session| Some((session.recorded.take()?, session.end(End::TakenOver)))).collect()
+    /// Tells whether a session has not been ended.
+    pub fn is_open(&self, device: &DeviceKey, id: SessionId) -> bool {
+        let mut sessions = self.devices.get(device).into_iter().flatten();
+        sessions.any(|session| session.id == id && session.end.is_none())
     }
 
     /// Ends all sessions, as records of commands and connections may have been missed; returns whom to wake.
@@ -131,10 +120,7 @@ impl SessionTable {
 
     /// Returns why a session ended, or leaves a waker.
     pub fn poll_end(&mut self, device: &DeviceKey, id: SessionId, waker: &Waker) -> Poll<End> {
-        let sessions = self.devices.get_mut(device);
-        let Some(session) = sessions.and_then(|all| all.iter_mut().find(|session| session.id == id)) else {
-            return Poll::Ready(End::Shutdown);
-        };
+        let Some(session) = self.find(device, id) else { return Poll::Ready(End::Shutdown) };
         match session.end {
             Some(end) => Poll::Ready(end),
             None => {
@@ -182,6 +168,10 @@ impl SessionTable {
     /// Tells whether there is no session.
     pub fn is_empty(&self) -> bool {
         self.devices.is_empty()
+    }
+
+    fn find(&mut self, device: &DeviceKey, id: SessionId) -> Option<&mut Session> {
+        self.devices.get_mut(device)?.iter_mut().find(|session| session.id == id)
     }
 }
 
@@ -279,18 +269,14 @@ mod tests {
     }
 
     #[test]
-    fn of_two_replicas_the_later_record_wins() {
+    fn a_session_that_the_log_ends_is_taken_over() {
         let mut table = SessionTable::default();
         log_in(&mut table, "a/d", 1, Some("c")).unwrap();
-        let elsewhere = |table: &mut SessionTable, client| table.taken_over_elsewhere(&device("a/d"), client);
-        // The other's record came first: ours is the newer session.
-        elsewhere(&mut table, "c");
-        assert_eq!(end(&mut table, "a/d", 1), None);
-        table.recorded(&device("a/d"), SessionId(1), ConnectionId(7));
-        elsewhere(&mut table, "other");
-        assert_eq!(end(&mut table, "a/d", 1), None);
-        let ended = elsewhere(&mut table, "c");
-        assert_eq!(ended.iter().map(|(connection, _)| *connection).collect::<Vec<_>>(), [ConnectionId(7)]);
+        log_in(&mut table, "a/d", 2, Some("other")).unwrap();
+        assert!(table.is_open(&device("a/d"), SessionId(1)));
+        table.take_over(&device("a/d"), SessionId(1));
+        assert!(!table.is_open(&device("a/d"), SessionId(1)));
         assert_eq!(end(&mut table, "a/d", 1), Some(End::TakenOver));
+        assert_eq!(end(&mut table, "a/d", 2), None);
     }
 }

@@ -52,7 +52,7 @@ async fn telemetry(
     };
     let delivery = session.exchange(telemetry, ttd).await.map_err(reply::failed)?;
     match delivery {
-        // What is not begun goes back when it is dropped, and to another connection if there is one.
+        // What is not begun is given back when it is dropped.
         Some(delivery) if !is_gone(&request) => Ok(reply::command(delivery, wait.instead)),
         Some(_) | None => Ok(reply::accepted(wait.instead)),
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::command::Command;
 use common::outcome::{Confirmation, Outcome, Reason};
-use common::service::{Clock, Connection, Delivery};
+use common::service::{Clock, Connection, Delivery, Overdue};
 use ntex::io::IoBoxed;
 use ntex::util::ByteString;
 use ntex_mqtt::QoS;
@@ -96,8 +96,31 @@ pub(crate) struct CommandFlow {
 struct Unacknowledged {
     id: NonZeroU16,
     deadline: Instant,
-    /// `None` once the time was up: the device may still acknowledge, and until then its window is that much smaller.
-    delivery: Option<Delivery>,
+    delivery: Under,
+}
+
+/// How it is with a command that was written.
+enum Under {
+    /// It is on its way.
+    Way(Delivery),
+    /// The time was up: the device may still acknowledge, and until then its window is that much smaller.
+    Overdue(Option<Overdue>),
+}
+
+impl Unacknowledged {
+    fn is_overdue(&self) -> bool {
+        match self.delivery {
+            Under::Way(_) => false,
+            Under::Overdue(_) => true,
+        }
+    }
+
+    /// Says that the device did not acknowledge in time.
+    fn give_up(&mut self) {
+        if let Under::Way(delivery) = std::mem::replace(&mut self.delivery, Under::Overdue(None)) {
+            self.delivery = Under::Overdue(delivery.give_up());
+        }
+    }
 }
 
 impl CommandFlow {
@@ -130,7 +153,7 @@ impl CommandFlow {
         self.has_more = true;
     }
 
-    /// Changes the filters. Without any the connection ends, and what it held goes to the device's next newest one.
+    /// Changes the filters. Without any the connection ends, and what it held is given back.
     pub(crate) fn set_filters(&mut self, filters: Filters) {
         self.filters = filters;
         if filters.is_empty() {
@@ -205,7 +228,7 @@ impl CommandFlow {
             Some(id) => self.unacknowledged.push_back(Unacknowledged {
                 id,
                 deadline: clock.instant() + self.window.ack_timeout,
-                delivery: Some(delivery),
+                delivery: Under::Way(delivery),
             }),
         }
     }
@@ -222,15 +245,15 @@ impl CommandFlow {
         }
     }
 
-    /// Takes a PUBACK. One that nobody waits for is ignored.
+    /// Takes a PUBACK. One that nobody waits for is ignored; one that is late is told of all the same.
     pub(crate) fn acknowledge(&mut self, id: NonZeroU16, accepted: bool) {
         let Some(place) = self.unacknowledged.iter().position(|other| other.id == id) else { return };
-        let acknowledged = self.unacknowledged.remove(place);
-        if let Some(delivery) = acknowledged.and_then(|one| one.delivery) {
-            delivery.finish(match accepted {
-                true => Outcome::Delivered(Confirmation::Puback),
-                false => Outcome::Undelivered(Reason::NoAck),
-            });
+        let Some(acknowledged) = self.unacknowledged.remove(place) else { return };
+        match (acknowledged.delivery, accepted) {
+            (Under::Way(delivery), true) => delivery.finish(Outcome::Delivered(Confirmation::Puback)),
+            (Under::Way(delivery), false) => delivery.finish(Outcome::Undelivered(Reason::NoAck)),
+            (Under::Overdue(Some(overdue)), true) => overdue.acknowledged(),
+            (Under::Overdue(_), _) => {}
         }
     }
 
@@ -238,12 +261,9 @@ impl CommandFlow {
     ///
     /// Breaks off if the whole window was given up: this device would never get another command.
     pub(crate) fn expire(&mut self, now: Instant) -> ControlFlow<Goodbye> {
-        for late in self.unacknowledged.iter_mut().filter(|one| one.deadline <= now) {
-            if let Some(delivery) = late.delivery.take() {
-                delivery.finish(Outcome::Undelivered(Reason::NoAck));
-            }
-        }
-        let given_up = self.unacknowledged.iter().filter(|one| one.delivery.is_none()).count();
+        let late = self.unacknowledged.iter_mut().filter(|one| one.deadline <= now);
+        late.for_each(Unacknowledged::give_up);
+        let given_up = self.unacknowledged.iter().filter(|one| one.is_overdue()).count();
         if given_up >= self.window.size {
             return ControlFlow::Break(Goodbye::NoAcknowledgement);
         }
@@ -252,7 +272,7 @@ impl CommandFlow {
 
     /// Returns when [`CommandFlow::expire`] has something to do.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.unacknowledged.iter().find(|one| one.delivery.is_some()).map(|one| one.deadline)
+        self.unacknowledged.iter().find(|one| !one.is_overdue()).map(|one| one.deadline)
     }
 }
 

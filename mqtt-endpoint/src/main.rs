@@ -36,11 +36,14 @@ async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<()> {
     let Options { listen, tls_listen, replica, mut mqtt } = options;
     mqtt.max_connections = replica.limits.max_connections;
     mqtt.grace = replica.limits.endpoint_grace();
+    let last_words = replica.limits.last_words_grace();
     let replica = Replica::open(replica, listen, tls_listen, None).await?;
     let devices = replica.devices().await?;
     let mut services = replica.services(shutdown.clone());
     let watched = devices.clone();
     services.require("commands", move || watched.is_live());
+    let last = devices.clone();
+    services.at_last(async move { last.finish(last_words).await });
     services.spawn("mqtt", mqtt_endpoint::run(mqtt, replica.listeners, devices, shutdown));
     services.run(replica.admin, replica.metrics).await
 }

@@ -124,6 +124,8 @@ async fn start(
     services.require_channels(&channels);
     let watched = devices.clone();
     services.require("commands", move || watched.is_live());
+    let (last, last_words) = (devices.clone(), limits.last_words_grace());
+    services.at_last(async move { last.finish(last_words).await });
     if bound.http.is_on() {
         http.max_connections = limits.max_connections;
         http.grace = limits.endpoint_grace();

@@ -1,36 +1,45 @@
 //! The way of a command: from the channel to the connection of its device.
 //!
-//! In the same order come the records of connections, which end the sessions that they take over.
+//! Between the commands come the records that say whose they are.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::task::Waker;
 
-use super::devices::Shared;
-use crate::channel::{Flow, Record, RecordHandler, SourceError};
+use super::reports::Report;
+use super::shared::Shared;
+use crate::channel::{Flow, Partition, Record, RecordHandler, SourceError};
 use crate::command::Command;
+use crate::connections::{ConnectionTable, Effect};
 use crate::event::{COMMAND_TYPE, Event, Malformed};
-use crate::records::{Connected, OrderRecord};
-use crate::sessions::SessionTable;
+use crate::id::DeviceKey;
+use crate::records::OrderRecord;
 
-/// Gives each command of the channel to its device's connection, and drops those for devices that are elsewhere.
+/// Gives each command of the channel to the connection that owns it, and drops those for devices that are elsewhere.
 pub(super) struct CommandHandler {
     shared: Arc<Shared>,
+    /// The key of records that concern a whole partition.
+    all: DeviceKey,
+    /// The highest epoch of a tracker that was read in each partition: what an earlier one says does not count.
+    epochs: HashMap<Partition, u64>,
 }
 
 impl CommandHandler {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, all: DeviceKey::all(), epochs: HashMap::new() }
     }
 }
 
 impl RecordHandler for CommandHandler {
     fn record(&mut self, record: &dyn Record) -> Flow {
         let key = record.key();
-        if !self.shared.connections.of(key).holds(key) {
+        let taken = if key == self.all.as_str().as_bytes() {
+            record.event().and_then(|event| self.take_for_all(&event, record.partition()))
+        } else if self.shared.connections.of(key).holds(key) {
+            record.event().and_then(|event| self.take(event, record))
+        } else {
             self.shared.meters.foreign.increment(1);
-            return Flow::Continue;
-        }
-        let taken = record.event().and_then(|event| self.take(event));
+            Ok(())
+        };
         if let Err(error) = taken {
             self.shared.meters.malformed.increment(1);
             tracing::warn!(%error, position = record.cursor().0, "malformed record skipped");
@@ -42,7 +51,8 @@ impl RecordHandler for CommandHandler {
         tracing::error!(%error, "the command subscription was interrupted, commands may have been missed");
         if *error == SourceError::Gone {
             // Records of connections may have been missed as well: whoever connects anew has a new one.
-            self.shared.change_sessions(SessionTable::interrupt);
+            let before = self.shared.start_over();
+            self.shared.reports.send(Report::Lapse(before));
         }
         Flow::Continue
     }
@@ -50,40 +60,78 @@ impl RecordHandler for CommandHandler {
 
 impl CommandHandler {
     /// Takes an event of a device that has a connection here. Types that are not known are for others.
-    fn take(&self, event: Event) -> Result<(), Malformed> {
-        match event.kind.as_ref() {
-            COMMAND_TYPE => self.deliver(Command::from_event(event, self.shared.limits.command_lifetime)?),
-            _ => {
-                if let Some(OrderRecord::Connected(connected)) = OrderRecord::from_event(&event)? {
-                    self.note(&event, &connected);
+    fn take(&mut self, event: Event, record: &dyn Record) -> Result<(), Malformed> {
+        if event.kind == COMMAND_TYPE {
+            let command = Command::from_event(event, self.shared.limits.command_lifetime)?;
+            let (device, look) = (command.device.clone(), self.shared.look());
+            self.change(&device, |table| table.command(command, look));
+            return Ok(());
+        }
+        let device = event.device.clone();
+        match OrderRecord::from_event(&event)? {
+            Some(OrderRecord::Connected(connected)) => {
+                let (partition, place) = (record.partition(), record.place());
+                self.change(&device, |table| table.connected(&device, &connected, partition, place));
+            }
+            Some(OrderRecord::Disconnected(ended)) => {
+                self.change(&device, |table| table.disconnected(&device, &ended));
+            }
+            Some(OrderRecord::Handover(handover)) => {
+                if self.counts(record.partition(), handover.epoch) {
+                    let look = self.shared.look();
+                    self.change(&device, |table| table.handover(&device, handover, &event.id, look));
                 }
             }
+            // Whose turn it is then, the tracker says.
+            Some(OrderRecord::Released(_)) | None => {}
+            // These are of all devices.
+            Some(
+                OrderRecord::Alive(_)
+                | OrderRecord::Lapsed(_)
+                | OrderRecord::Announce(_)
+                | OrderRecord::Announced(_),
+            ) => {}
         }
         Ok(())
     }
 
-    fn deliver(&self, command: Command) {
-        let now = self.shared.clock.now();
-        let mut table = self.shared.connections.of(command.device.as_str().as_bytes());
-        let effect = table.deliver(command, now);
-        drop(table);
-        self.shared.carry_out([effect]);
+    /// Takes an event that concerns all devices of a partition.
+    fn take_for_all(&mut self, event: &Event, partition: Partition) -> Result<(), Malformed> {
+        match OrderRecord::from_event(event)? {
+            Some(OrderRecord::Lapsed(lapsed)) => {
+                if lapsed.epoch.is_none_or(|epoch| self.counts(partition, epoch)) {
+                    self.shared.lapsed(partition, &lapsed.incarnation);
+                }
+            }
+            Some(OrderRecord::Announce(announce)) => {
+                if self.counts(partition, announce.epoch) && announce.repeat {
+                    self.shared.repeat(partition, announce.epoch);
+                }
+            }
+            // They are for trackers.
+            Some(OrderRecord::Alive(_) | OrderRecord::Announced(_)) | None => {}
+            // These are of one device each.
+            Some(
+                OrderRecord::Connected(_)
+                | OrderRecord::Disconnected(_)
+                | OrderRecord::Released(_)
+                | OrderRecord::Handover(_),
+            ) => {}
+        }
+        Ok(())
     }
 
-    fn note(&self, event: &Event, connected: &Connected) {
-        let key = event.device.as_str().as_bytes();
-        if connected.id.incarnation == self.shared.incarnation {
-            self.shared.connections.of(key).recorded(&event.device, connected.id.connection);
-            self.shared.sessions.of(key).recorded(&event.device, connected.session, connected.id.connection);
-        } else if let Some(client) = &connected.client {
-            let ended = self.shared.sessions.of(key).taken_over_elsewhere(&event.device, client);
-            let now = self.shared.clock.now();
-            for (connection, waker) in ended {
-                // Before the next record is looked at, which is for the other replica.
-                let effects = self.shared.connections.of(key).disconnect(&event.device, connection, now);
-                self.shared.carry_out(effects);
-                waker.into_iter().for_each(Waker::wake);
-            }
-        }
+    /// Tells whether no later tracker has taken charge of a partition.
+    fn counts(&mut self, partition: Partition, epoch: u64) -> bool {
+        let highest = self.epochs.entry(partition).or_default();
+        *highest = epoch.max(*highest);
+        epoch == *highest
+    }
+
+    fn change(&self, device: &DeviceKey, change: impl FnOnce(&mut ConnectionTable) -> Vec<Effect>) {
+        let mut table = self.shared.connections.of(device.as_str().as_bytes());
+        let effects = change(&mut table);
+        drop(table);
+        self.shared.carry_out(effects);
     }
 }

@@ -2,22 +2,19 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::Waker;
 use std::time::Duration;
 
 use super::commands::CommandHandler;
 use super::error::ServiceError;
-use super::meters::{self, Meters};
+use super::heartbeat::Beating;
+use super::meters;
+use super::reports::{Report, Reports};
 use super::session::Session;
-use super::shards::Shards;
-use crate::auth::{AuthError, Authenticator, Change, Login};
+use super::shared::Shared;
+use crate::auth::{AuthError, Authenticator, Login};
 use crate::channel::{Channel, EventSink, EventSource, SourceError, Start, Subscription};
 use crate::command::DEFAULT_LIFETIME;
-use crate::connections::{ConnectionTable, Effect};
-use crate::id::EventId;
-use crate::process::{Clock, new_event_id};
-use crate::sessions::SessionTable;
+use crate::process::Clock;
 
 /// Limits on what devices may use, the same on every protocol.
 #[derive(Debug, Clone)]
@@ -36,6 +33,10 @@ pub struct Limits {
     pub command_queue: usize,
     /// How long a command lives that says nothing about it.
     pub command_lifetime: Duration,
+    /// How often this replica says that it lives.
+    pub heartbeat_interval: Duration,
+    /// After how long a silence a replica is taken for dead.
+    pub lapse_after: Duration,
 }
 
 impl Default for Limits {
@@ -48,6 +49,8 @@ impl Default for Limits {
             publish_timeout: Duration::from_secs(10),
             command_queue: 100,
             command_lifetime: DEFAULT_LIFETIME,
+            heartbeat_interval: Duration::from_secs(1),
+            lapse_after: Duration::from_secs(5),
         }
     }
 }
@@ -71,62 +74,13 @@ impl Protocol {
     }
 }
 
-/// The devices of this replica. Clones share one state; the command subscription ends with the last of them.
+/// The devices of this replica. Clones share one state; the command subscription and the heartbeat end with the last of
+/// them.
 #[derive(Clone)]
 pub struct DeviceService {
     pub(super) shared: Arc<Shared>,
     subscription: Arc<Subscription>,
-}
-
-/// What all sessions and connections of this replica share.
-pub(super) struct Shared {
-    pub(super) sink: Arc<dyn EventSink>,
-    pub(super) authenticator: Arc<dyn Authenticator>,
-    pub(super) limits: Limits,
-    pub(super) clock: Clock,
-    /// Tells this start of this replica from all others.
-    pub(super) incarnation: EventId,
-    pub(super) meters: Meters,
-    pub(super) sessions: Shards<SessionTable>,
-    pub(super) connections: Shards<ConnectionTable>,
-    counter: AtomicU64,
-}
-
-impl Shared {
-    /// Returns a number that is higher than all before.
-    pub(super) fn next(&self) -> u64 {
-        self.counter.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn change(&self, change: &Change) {
-        match change {
-            Change::Device(device) => {
-                let wakers = self.sessions.of(device.as_str().as_bytes()).change(change);
-                wakers.into_iter().for_each(Waker::wake);
-            }
-            Change::Application(_) => self.change_sessions(|table| table.change(change)),
-        }
-    }
-
-    /// Changes the sessions of all devices, and wakes whom that concerns with no lock held.
-    pub(super) fn change_sessions(&self, change: impl Fn(&mut SessionTable) -> Vec<Waker>) {
-        for mut table in self.sessions.each() {
-            let wakers = change(&mut table);
-            drop(table);
-            wakers.into_iter().for_each(Waker::wake);
-        }
-    }
-
-    /// Does what a change of the connection table asks for. Called with no lock held.
-    pub(super) fn carry_out(&self, effects: impl IntoIterator<Item = Effect>) {
-        for effect in effects {
-            match effect {
-                Effect::Assigned(_, Some(waker)) => waker.wake(),
-                Effect::Assigned(_, None) => {}
-                Effect::Ended(command, outcome) => meters::outcome(&command, outcome),
-            }
-        }
-    }
+    beating: Arc<Beating>,
 }
 
 impl DeviceService {
@@ -141,17 +95,9 @@ impl DeviceService {
         limits: Limits,
         clock: Clock,
     ) -> Result<Self, SourceError> {
-        let shared = Arc::new(Shared {
-            sink,
-            authenticator,
-            limits,
-            incarnation: new_event_id(clock.wall()),
-            clock,
-            meters: Meters::new(),
-            sessions: Shards::default(),
-            connections: Shards::default(),
-            counter: AtomicU64::new(1),
-        });
+        let (reports, queue) = Reports::new();
+        let shared = Arc::new(Shared::new(sink, authenticator, limits, clock, reports));
+        queue.publish(&shared);
         let observed = Arc::downgrade(&shared);
         shared.authenticator.observe(Box::new(move |change| {
             if let Some(shared) = observed.upgrade() {
@@ -160,7 +106,8 @@ impl DeviceService {
         }));
         let handler = CommandHandler::new(shared.clone());
         let subscription = source.subscribe(&[Channel::Commands], Start::Latest, Box::new(handler)).await?;
-        Ok(Self { shared, subscription: Arc::new(subscription) })
+        let beating = Arc::new(Beating::start(&shared).await);
+        Ok(Self { shared, subscription: Arc::new(subscription), beating })
     }
 
     /// Tells whether a command that is accepted now reaches the connections held here.
@@ -209,7 +156,21 @@ impl DeviceService {
 
     /// Ends all sessions and waits, as the replica shuts down.
     pub fn shut_down(&self) {
-        self.shared.change_sessions(SessionTable::shut_down);
+        self.shared.shut_down();
+    }
+
+    /// Says the last words of the replica, once its endpoints have ended: all that it has to report, and that it is gone,
+    /// so that nobody waits for its lapse. Gives up after `limit`.
+    pub async fn finish(&self, limit: Duration) {
+        let last_words = async {
+            self.shared.reports.flush().await;
+            self.beating.stop();
+            self.shared.reports.send(Report::Lapse(self.shared.pulse.incarnation()));
+            self.shared.reports.flush().await;
+        };
+        if tokio::time::timeout(limit, last_words).await.is_err() {
+            tracing::warn!("the channel did not take the last reports in time, others wait for the lapse");
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! What the shell counts, and what it says of commands that came to an end.
 
-use metrics::{Counter, counter};
+use metrics::{Counter, Gauge, counter, gauge};
 
 use super::devices::Protocol;
 use crate::command::Command;
 use crate::error::ErrorKind;
-use crate::outcome::Outcome;
+use crate::id::{DeviceKey, EventId};
+use crate::outcome::{Outcome, Reason};
 
 /// Counters that are touched for every message, looked up once.
 #[derive(Debug)]
@@ -83,10 +84,48 @@ pub(super) fn refused_login(protocol: Protocol, kind: ErrorKind) {
 /// Counts and logs what became of a command.
 pub(super) fn outcome(command: &Command, outcome: Outcome) {
     let (state, detail) = (outcome.state().as_str(), outcome.detail());
-    counter!("drogue_commands_total", "state" => state, "detail" => detail).increment(1);
+    count(state, detail);
     let (id, device) = (command.id.as_str(), command.device.as_str());
     match outcome {
         Outcome::Delivered(_) => tracing::trace!(id, device, state, detail, "command"),
         Outcome::Undelivered(_) | Outcome::Expired => tracing::info!(id, device, state, detail, "command"),
     }
+}
+
+/// Counts and logs that a command was given back.
+pub(super) fn released(command: &Command, reason: Option<Reason>) {
+    let (state, detail) = ("released", reason.map_or("", Reason::as_str));
+    count(state, detail);
+    tracing::info!(id = command.id.as_str(), device = command.device.as_str(), state, detail, "command");
+}
+
+/// Counts and logs that a command was acknowledged after it had come to its end.
+pub(super) fn late(id: &EventId, device: &DeviceKey) {
+    let (state, detail) = ("delivered", "late");
+    count(state, detail);
+    tracing::info!(id = id.as_str(), device = device.as_str(), state, detail, "command");
+}
+
+fn count(state: &'static str, detail: &'static str) {
+    counter!("drogue_commands_total", "state" => state, "detail" => detail).increment(1);
+}
+
+/// Shows how many reports wait for the channel.
+pub(super) fn reports_waiting() -> Gauge {
+    gauge!("drogue_reports_waiting")
+}
+
+/// Counts a report that nobody will read.
+pub(super) fn report_lost() {
+    counter!("drogue_reports_lost_total").increment(1);
+}
+
+/// Counts a heartbeat that a partition did not take.
+pub(super) fn missed_heartbeat() {
+    counter!("drogue_heartbeats_missed_total").increment(1);
+}
+
+/// Counts that this replica was taken for dead, in one partition.
+pub(super) fn lapsed() {
+    counter!("drogue_lapses_total").increment(1);
 }

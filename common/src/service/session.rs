@@ -3,20 +3,21 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::connection::{Connection, Delivery};
-use super::devices::{Protocol, Shared};
+use super::connection::Connection;
+use super::delivery::Delivery;
+use super::devices::Protocol;
 use super::error::ServiceError;
 use super::meters::{self, Counting, TelemetryOutcome};
+use super::shared::Shared;
 use super::{new_event_id, publish};
 use crate::auth::{AuthError, Login};
-use crate::channel::Channel;
-use crate::connections::{Capacity, Terms};
+use crate::channel::{Channel, PublishError};
+use crate::connections::{Capacity, Origin, Terms};
 use crate::event::Event;
-use crate::id::{ConnectionRef, DeviceKey};
+use crate::id::DeviceKey;
 use crate::ingest::{Rejected, Telemetry, Ttd};
-use crate::records::{Connected, OrderRecord, Takes};
 use crate::sessions::{End, Refused, SessionId};
 
 /// A device that is logged in. Dropping it closes the session.
@@ -116,20 +117,49 @@ impl Session {
     /// # Errors
     /// Fails if the telemetry is not known to be persisted; a command that came meanwhile is then not delivered here.
     pub async fn exchange(&self, telemetry: Telemetry, ttd: Ttd) -> Result<Option<Delivery>, ServiceError> {
+        let (connection, deadline) = self.begin_exchange(telemetry, ttd, Capacity::One).await?;
+        tokio::select! {
+            biased;
+            delivery = connection.receive_until(deadline) => Ok(delivery),
+            _ = self.ended() => Ok(None),
+        }
+    }
+
+    /// Publishes telemetry and waits like [`Session::exchange`], but for as many commands as are pending, at most `most`.
+    ///
+    /// # Errors
+    /// Fails like [`Session::exchange`].
+    pub async fn exchange_batch(
+        &self,
+        telemetry: Telemetry,
+        ttd: Ttd,
+        most: u32,
+    ) -> Result<Vec<Delivery>, ServiceError> {
+        let (connection, deadline) = self.begin_exchange(telemetry, ttd, Capacity::Batch(most)).await?;
+        tokio::select! {
+            biased;
+            deliveries = connection.receive_batch_until(deadline) => Ok(deliveries),
+            _ = self.ended() => Ok(Vec::new()),
+        }
+    }
+
+    /// Registers a wait, then publishes telemetry. Returns the wait and its end.
+    async fn begin_exchange(
+        &self,
+        telemetry: Telemetry,
+        ttd: Ttd,
+        capacity: Capacity,
+    ) -> Result<(Connection, Instant), ServiceError> {
         let start = self.shared.clock.instant();
         let deadline = start + ttd.duration();
-        let terms = Terms { capacity: Capacity::One, deadline: Some(deadline) };
+        let terms = Terms { capacity, deadline: Some(deadline) };
         let refused = |error: &ServiceError| self.count(TelemetryOutcome::Failed(error.kind()));
         let connection = self.connect(terms).await.inspect_err(refused)?;
         // The record of the connection and the telemetry share the device's patience.
         let elapsed = self.shared.clock.instant().saturating_duration_since(start);
         let limit = self.shared.limits.publish_timeout.saturating_sub(elapsed);
         self.publish_within(telemetry, Some(ttd), limit).await?;
-        tokio::select! {
-            biased;
-            delivery = connection.receive_until(deadline) => Ok(delivery),
-            _ = self.ended() => Ok(None),
-        }
+        Ok((connection, deadline))
     }
 
     /// Registers a connection, by which commands come from now on.
@@ -140,25 +170,22 @@ impl Session {
     /// # Errors
     /// Fails if the device has too many connections, or the channel does not take the record.
     pub async fn connect(&self, terms: Terms) -> Result<Connection, ServiceError> {
-        let connection = Connection::open(&self.shared, self.device.clone(), terms)?;
-        self.record(&connection).await?;
-        Ok(connection)
-    }
-
-    async fn record(&self, connection: &Connection) -> Result<(), ServiceError> {
-        let shared = &self.shared;
-        let connected = Connected {
-            id: ConnectionRef { incarnation: shared.incarnation.clone(), connection: connection.id() },
+        let (shared, now) = (&self.shared, self.shared.clock.now());
+        let left = terms.deadline.map(|deadline| deadline.saturating_duration_since(now.instant));
+        let origin = Origin {
             session: self.id,
-            client: self.client.as_deref().map(str::to_owned),
-            protocol: self.protocol.as_str().to_owned(),
-            takes: Takes::Many,
-            until: None,
-            repeats: None,
+            client: self.client.clone(),
+            protocol: self.protocol.as_str(),
+            until: left.map(|left| now.wall.saturating_add(left)),
         };
-        let now = shared.clock.wall();
-        let event = OrderRecord::Connected(connected).into_event(new_event_id(now), self.device.clone(), now);
-        Ok(publish(&*shared.sink, Channel::Commands, event, shared.limits.publish_timeout).await?)
+        let connection = Connection::open(shared, self.device.clone(), terms, origin)?;
+        // None: it is over already, and says so to whoever waits for commands.
+        if let Some((_, acknowledged)) = shared.announce(&self.device, connection.handle()) {
+            let limit = shared.limits.publish_timeout;
+            let result = tokio::time::timeout(limit, acknowledged).await;
+            result.unwrap_or(Err(PublishError::TimedOut(limit)))?;
+        }
+        Ok(connection)
     }
 
     /// Returns how an MQTT-like session takes commands: any number, with a bounded queue.

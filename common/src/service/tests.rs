@@ -1,5 +1,10 @@
 //! The shell over a channel and a registry in memory.
 
+mod limits;
+mod order;
+mod outcomes;
+mod replicas;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -8,15 +13,15 @@ use bytes::Bytes;
 
 use super::commands::CommandHandler;
 use super::*;
-use crate::auth::{AuthError, Login, Secret};
+use crate::auth::{Login, Secret};
 use crate::channel::{Channel, Cursor, Flow, Partition, Place, PublishError, Record, RecordHandler};
 use crate::command::Command;
-use crate::connections::{Capacity, Terms};
 use crate::error::ErrorKind;
 use crate::event::{Event, Malformed};
-use crate::id::DeviceKey;
+use crate::id::{ConnectionRef, DeviceKey};
 use crate::ingest::{Telemetry, Ttd};
-use crate::sessions::End;
+use crate::outcome::Transition;
+use crate::records::{Connected, Given, Handover, OrderRecord};
 use crate::testing::{self, MemoryChannel, StaticAuthenticator, device_service, eventually};
 use crate::time::Timestamp;
 
@@ -47,9 +52,20 @@ impl Fixture {
         (Self { service: service.unwrap(), ..fixture }, wall)
     }
 
+    /// Makes another replica, which shares the channel and the registry.
+    async fn replica(&self, limits: Limits) -> Self {
+        let (channel, registry) = (self.channel.clone(), self.registry.clone());
+        let service = device_service(&channel, &registry, limits).await.unwrap();
+        Self { channel, registry, service, device: self.device.clone() }
+    }
+
     async fn log_in(&self) -> Result<Session, ServiceError> {
+        self.log_in_as(Protocol::Http, None).await
+    }
+
+    async fn log_in_as(&self, protocol: Protocol, client: Option<&str>) -> Result<Session, ServiceError> {
         let login = Login { device: self.device.clone(), secret: Secret::new("secret") };
-        self.service.log_in(Protocol::Http, &login, None).await
+        self.service.log_in(protocol, &login, client.map(Into::into)).await
     }
 
     fn command(&self, name: &str) -> Command {
@@ -58,6 +74,82 @@ impl Fixture {
 
     async fn connect(&self, session: &Session) -> Connection {
         session.connect(session.queue()).await.unwrap()
+    }
+
+    /// Returns the outcomes in the channel.
+    fn outcomes(&self) -> Vec<Transition> {
+        let events = self.channel.events(Channel::Outcomes);
+        events.into_iter().map(|event| Transition::from_event(event).unwrap().unwrap()).collect()
+    }
+
+    /// Waits for so many outcomes, and returns the name, the state and what else is known of each.
+    async fn told(&self, count: usize) -> Vec<String> {
+        eventually("the outcomes are told", || self.outcomes().len() >= count).await;
+        let told = self.outcomes().into_iter().map(|outcome| {
+            let reason = outcome.reason.map(|reason| reason.to_string());
+            let detail = reason.or(outcome.confirmation.map(|how| how.to_string()));
+            format!("{} {} {}", outcome.name, outcome.state, detail.unwrap_or_default()).trim_end().to_owned()
+        });
+        told.collect()
+    }
+
+    /// Returns the records in the channel, heartbeats excepted.
+    fn records(&self) -> Vec<OrderRecord> {
+        let events = self.channel.events(Channel::Commands);
+        let records = events.iter().filter_map(|event| OrderRecord::from_event(event).unwrap());
+        records.filter(|record| !matches!(record, OrderRecord::Alive(_))).collect()
+    }
+
+    /// Returns the records in the channel, in short: `connected`, `released set-temp 1 no-ack`.
+    fn record_names(&self) -> Vec<String> {
+        let name = |record: OrderRecord| {
+            let OrderRecord::Released(released) = record else {
+                return record.kind().split('.').nth(3).unwrap().to_owned();
+            };
+            let (Given { name, attempt, .. }, reason) = (released.given, released.reason);
+            let reason = reason.map(|reason| reason.to_string()).unwrap_or_default();
+            format!("released {name} {attempt} {reason}").trim_end().to_owned()
+        };
+        self.records().into_iter().map(name).collect()
+    }
+
+    async fn recorded(&self, names: &[&str]) {
+        let all = || self.record_names();
+        let waited = eventually("the records are in the channel", || all().len() >= names.len());
+        if tokio::time::timeout(testing::PATIENCE / 3, waited).await.is_err() {
+            panic!("{:?} instead of {names:?}", all());
+        }
+        assert_eq!(all(), names);
+    }
+
+    /// Returns the records of connections that began.
+    fn connected(&self) -> Vec<Connected> {
+        let begun = |record| if let OrderRecord::Connected(begun) = record { Some(begun) } else { None };
+        self.records().into_iter().filter_map(begun).collect()
+    }
+
+    fn last_connected(&self) -> Connected {
+        self.connected().pop().unwrap()
+    }
+
+    /// Puts a record of the device into the channel, as a tracker or another replica would.
+    fn put(&self, record: OrderRecord) {
+        let now = Clock::system().wall();
+        let event = record.into_event(new_event_id(now), self.device.clone(), now);
+        self.channel.put(Channel::Commands, self.device.as_str().as_bytes(), Ok(event));
+    }
+
+    fn put_for_all(&self, record: OrderRecord) {
+        let (now, all) = (Clock::system().wall(), DeviceKey::all());
+        let event = record.into_event(new_event_id(now), all.clone(), now);
+        self.channel.put(Channel::Commands, all.as_str().as_bytes(), Ok(event));
+    }
+
+    /// Gives commands that are kept to a connection, for the second time.
+    fn hand_over(&self, id: ConnectionRef, names: &[&str]) {
+        let given = |name: &&str| Given::of(&Command { kept: true, ..self.command(name) }, 2);
+        let commands = names.iter().map(given).collect();
+        self.put(OrderRecord::Handover(Handover { epoch: 1, id, commands }));
     }
 }
 
@@ -108,23 +200,6 @@ async fn a_command_waits_for_the_acknowledgement_of_the_telemetry() {
             Err(_) => assert_eq!(result.unwrap_err().kind(), ErrorKind::Unavailable),
         }
     }
-}
-
-#[tokio::test]
-async fn a_command_that_a_failed_wait_held_goes_to_the_next_newest() {
-    let fixture = Fixture::new(Limits::default()).await;
-    let session = fixture.log_in().await.unwrap();
-    let older = fixture.connect(&session).await;
-    let answer = fixture.command("set-temp");
-    fixture.channel.on_publish(move |channel, _, _| channel.send(answer.clone()));
-    fixture.channel.hold();
-    let exchange = session.exchange(telemetry(), ttd("30"));
-    let release = async {
-        eventually("the telemetry is published", || fixture.channel.held() == 1).await;
-        fixture.channel.release(Err(PublishError::Unavailable("down".into())));
-    };
-    assert!(tokio::join!(exchange, release).0.is_err());
-    assert_eq!(received(&older).await.1, "set-temp");
 }
 
 struct KeyOnly(&'static [u8]);
@@ -220,130 +295,4 @@ async fn a_jump_of_the_wall_clock_moves_no_wait() {
     assert!(tokio::join!(exchange, jumps).0.unwrap().is_none());
     let waited = begun.elapsed();
     assert!((29..32).contains(&waited.as_secs()), "{waited:?}");
-}
-
-#[tokio::test]
-async fn a_delivery_that_wrote_nothing_goes_to_the_next_newest() {
-    let fixture = Fixture::new(Limits::default()).await;
-    let session = fixture.log_in().await.unwrap();
-    let older = fixture.connect(&session).await;
-    let newer = fixture.connect(&session).await;
-    for name in ["one", "two"] {
-        fixture.channel.send(fixture.command(name));
-    }
-    let unwritten = newer.receive().await.unwrap();
-    drop(newer);
-    drop(unwritten);
-    assert_eq!(received(&older).await.1, "one");
-    assert_eq!(received(&older).await.1, "two");
-}
-
-#[tokio::test]
-async fn a_delivery_that_was_begun_is_not_delivered_again() {
-    let fixture = Fixture::new(Limits::default()).await;
-    let session = fixture.log_in().await.unwrap();
-    let connection = fixture.connect(&session).await;
-    fixture.channel.send(fixture.command("one"));
-    fixture.channel.send(fixture.command("two"));
-    drop(received(&connection).await);
-    assert_eq!(received(&connection).await.1, "two");
-}
-
-#[tokio::test]
-async fn promise_8_a_full_queue_takes_no_more_and_holds_up_nobody() {
-    let limits = Limits { command_queue: 2, ..Limits::default() };
-    let fixture = Fixture::new(limits).await;
-    let session = fixture.log_in().await.unwrap();
-    let slow = fixture.connect(&session).await;
-    for name in ["one", "two", "three"] {
-        fixture.channel.send(fixture.command(name));
-    }
-    assert_eq!(received(&slow).await.1, "one");
-    fixture.channel.send(fixture.command("four"));
-    assert_eq!(received(&slow).await.1, "two");
-    assert_eq!(received(&slow).await.1, "four");
-}
-
-#[tokio::test]
-async fn a_session_ends_when_its_device_changes() {
-    let fixture = Fixture::new(Limits::default()).await;
-    let session = fixture.log_in().await.unwrap();
-    let waiting = session.exchange(telemetry(), ttd("30"));
-    let change = async { fixture.registry.set(&fixture.device, "another") };
-    assert!(tokio::join!(waiting, change).0.unwrap().is_none());
-    assert_eq!(session.ended().await, End::Revoked);
-    let refused = fixture.log_in().await.unwrap_err();
-    assert_eq!(refused, AuthError::Denied.into());
-}
-
-#[tokio::test]
-async fn a_shutdown_ends_waits_with_their_normal_answer() {
-    let fixture = Fixture::new(Limits::default()).await;
-    let session = fixture.log_in().await.unwrap();
-    let waiting = session.exchange(telemetry(), ttd("30"));
-    let shutdown = async { fixture.service.shut_down() };
-    assert!(tokio::join!(waiting, shutdown).0.unwrap().is_none());
-    assert_eq!(session.ended().await, End::Shutdown);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_channel_that_is_silent_is_an_error_in_time() {
-    let fixture = Fixture::new(Limits::default()).await;
-    let session = fixture.log_in().await.unwrap();
-    fixture.channel.hold();
-    let error = session.publish(telemetry(), None).await.unwrap_err();
-    assert_eq!(error, PublishError::TimedOut(Duration::from_secs(10)).into());
-}
-
-#[tokio::test]
-async fn a_device_has_so_many_connections_at_most() {
-    let fixture = Fixture::new(Limits { max_device_connections: 1, ..Limits::default() }).await;
-    let session = fixture.log_in().await.unwrap();
-    let first = fixture.connect(&session).await;
-    let terms = Terms { capacity: Capacity::One, deadline: None };
-    assert_eq!(session.connect(terms).await.unwrap_err(), ServiceError::TooManyConnections(1));
-    drop(first);
-    assert!(session.connect(terms).await.is_ok());
-}
-
-#[tokio::test]
-async fn promise_4_readiness_follows_the_command_subscription() {
-    let fixture = Fixture::new(Limits::default()).await;
-    assert!(fixture.service.is_live());
-    fixture.channel.interrupt(&crate::channel::SourceError::Unavailable("down".into()));
-    assert!(!fixture.service.is_live());
-    fixture.channel.resume();
-    assert!(fixture.service.is_live());
-}
-
-#[tokio::test]
-async fn each_message_is_counted_once_by_what_became_of_it() {
-    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
-    let counts = recorder.handle();
-    let _recording = metrics::set_default_local_recorder(&recorder);
-    let limits = Limits { max_payload: 10, max_device_connections: 1, ..Limits::default() };
-    let fixture = Fixture::new(limits).await;
-    let session = fixture.log_in().await.unwrap();
-
-    session.publish(telemetry(), None).await.unwrap();
-    fixture.channel.fail_next(PublishError::Overloaded);
-    session.publish(telemetry(), None).await.unwrap_err();
-    let long = Telemetry { payload: Bytes::from_static(b"12345678901"), ..telemetry() };
-    session.publish(long, None).await.unwrap_err();
-    // The device leaves; then one is tried twice, and counted by its endpoint.
-    drop(session.publish(telemetry(), None));
-    fixture.channel.fail_next(PublishError::Overloaded);
-    session.offer(telemetry(), None).await.unwrap_err();
-    let result = session.offer(telemetry(), None).await;
-    session.count(result.map_err(|error| error.kind()).into());
-
-    // One that may not wait is not published.
-    let _only = fixture.connect(&session).await;
-    session.exchange(telemetry(), ttd("1")).await.unwrap_err();
-
-    let counts = counts.render();
-    for (result, expected) in [("accepted", 2), ("overloaded", 2), ("too-large", 1), ("abandoned", 1)] {
-        let line = format!("drogue_telemetry_total{{protocol=\"http\",result=\"{result}\"}} {expected}\n");
-        assert!(counts.contains(&line), "{line}{counts}");
-    }
 }

@@ -74,6 +74,26 @@ pub struct LimitOptions {
     )]
     pub command_lifetime: Duration,
 
+    /// How often this replica says that it lives.
+    #[arg(
+        long,
+        env = "DROGUE_HEARTBEAT_INTERVAL",
+        value_name = "DURATION",
+        default_value = "1s",
+        value_parser = parse_duration
+    )]
+    pub heartbeat_interval: Duration,
+
+    /// After how long a silence a replica is taken for dead; the same on all replicas, and several heartbeats long.
+    #[arg(
+        long,
+        env = "DROGUE_LAPSE_AFTER",
+        value_name = "DURATION",
+        default_value = "5s",
+        value_parser = parse_duration
+    )]
+    pub lapse_after: Duration,
+
     /// How long a shutdown may take: waits end with their normal answer, and what was accepted is flushed.
     #[arg(
         long,
@@ -96,12 +116,19 @@ impl LimitOptions {
             publish_timeout: self.publish_timeout,
             command_queue: self.command_queue,
             command_lifetime: self.command_lifetime,
+            heartbeat_interval: self.heartbeat_interval,
+            lapse_after: self.lapse_after,
         }
     }
 
     /// Returns the part of the grace time that an endpoint may use; the rest is for what comes after it.
     pub fn endpoint_grace(&self) -> Duration {
         self.shutdown_grace.mul_f64(0.8)
+    }
+
+    /// Returns the part of the grace time for the last words of the device endpoints, when they have ended.
+    pub fn last_words_grace(&self) -> Duration {
+        self.shutdown_grace.mul_f64(0.15)
     }
 }
 
