@@ -85,7 +85,7 @@ async fn wait_on<S: AsyncRead + AsyncWrite + Unpin>(socket: S, channel: &MemoryC
     client
 }
 
-/// Lets `d1` wait on a connection, closes that, and returns when its place is free.
+/// Lets `d1` wait on a connection, closes that, and returns when its place is free and the log has its end.
 async fn wait_and_hang_up<S: AsyncRead + AsyncWrite + Unpin>(
     socket: S,
     channel: &MemoryChannel,
@@ -97,6 +97,11 @@ async fn wait_and_hang_up<S: AsyncRead + AsyncWrite + Unpin>(
     drop(waiting);
     let freed = async { while ask(&mut other).await == 429 {} };
     tokio::time::timeout(PATIENCE, freed).await.expect("the place is not freed");
+    let count = |kind: &str| {
+        let events = channel.events(Channel::Commands);
+        events.iter().filter(|event| event.kind.contains(kind)).count()
+    };
+    eventually("the log says so", || count(".connected.") == count(".disconnected.")).await;
 }
 
 async fn ask(client: &mut HttpClient) -> u16 {

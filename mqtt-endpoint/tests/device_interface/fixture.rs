@@ -130,6 +130,17 @@ impl Fixture {
         self.telemetry()
     }
 
+    /// Waits until the log says that so many connections are live.
+    pub(crate) fn wait_for_connections(&self, live: usize) {
+        let count = |kind: &str| {
+            let events = self.channel.events(Channel::Commands);
+            events.iter().filter(|event| event.kind.contains(kind)).count()
+        };
+        eventually_blocking("the log knows who is connected", || {
+            count(".connected.") == count(".disconnected.") + live
+        });
+    }
+
     /// Begins the shutdown and waits for its end.
     pub(crate) fn stop(&mut self) -> Result<(), Error> {
         self.shutdown.cancel();
