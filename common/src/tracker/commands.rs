@@ -145,6 +145,7 @@ impl PartitionTracker {
         if entry.hold == Hold::Unconfirmed && attempt > entry.attempt {
             entry.reason = reason;
             entry.returned = Some(entry.attempt);
+            self.mark_dirty(&id);
             self.queue(&id, now);
         }
     }

@@ -66,16 +66,17 @@ pub struct Row {
 /// What is to be written into the ledger.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// A command that is followed: its row is made, or brought to this state. A state that is settled is never changed,
-    /// but for a reply to what was delivered; the attempt never falls; the content is written where the row has none.
+    /// A command that is followed: its row is made, or brought to this state. A row that is settled and told is changed only by
+    /// a reply to what was delivered; one that is settled and not told only by how the log says it ended. The attempt never
+    /// falls, steps are added to the history, and the content is written where the row has none.
     Write {
         /// The row; `handed` says nothing.
         row: Box<Row>,
         /// This attempt has ended: if the row is handed for it, it no longer is.
         returned: Option<u32>,
     },
-    /// An outcome of a command that is followed no more: it is added to the history, and counts if the row's state
-    /// [admits](State::admits) it. One that settles a command also says that its end is told. Without a row it means nothing.
+    /// An outcome of a command that is followed no more: it is added to the history, and counts like above if the row's state
+    /// [admits](State::admits) it, or is settled and not told. Without a row it means nothing.
     Late(Box<Transition>),
 }
 

@@ -102,11 +102,7 @@ fn seen_once(id: &EventId, kept: bool, end: &End, saws: &[&Saw]) -> Result<(), S
 
 /// The row says what the log says.
 fn agrees(row: &crate::tracker::Row, end: &End) -> Result<(), String> {
-    // Cancelled while it waited again, just as the device was found to have it after all: both are true.
-    let doubted = row.state == State::Undelivered
-        && matches!(end.state, Some(State::Delivered | State::Replied))
-        && end.told.iter().any(|told| told.state == State::Undelivered);
-    if Some(row.state) != end.state && !doubted {
+    if Some(row.state) != end.state {
         return Err(format!("the row of {} says {}, the log {:?}", row.id, row.state, end.state));
     }
     if !row.told {

@@ -114,7 +114,9 @@ impl Ledger {
             self.rows.insert(new.id.clone(), Row { handed: false, ..new });
             return;
         };
-        if !row.state.is_settled() || (row.state == State::Delivered && new.state == State::Replied) {
+        let is_news = new.told && !row.told;
+        if !row.state.is_settled() || is_news || row.state == State::Delivered && new.state == State::Replied
+        {
             (row.state, row.reason) = (new.state, new.reason);
         }
         for step in new.history {
@@ -135,10 +137,11 @@ impl Ledger {
         if !row.history.iter().any(|step| (step.state, step.attempt) == (state, attempt)) {
             row.history.push(Step { state, attempt, time, reason });
         }
-        row.told |= state.is_settled();
-        if row.state.admits(state) {
+        let is_news = state.is_settled() && !row.told;
+        if row.state.admits(state) || is_news {
             (row.state, row.reason) = (state, reason);
         }
+        row.told |= is_news;
     }
 
     pub(super) fn hand_over(&mut self, epoch: u64, asked: &[(EventId, u32)]) -> Result<Vec<Row>, Fenced> {
