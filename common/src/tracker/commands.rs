@@ -196,13 +196,7 @@ impl PartitionTracker {
         }
         entry.attempt = record.given.attempt;
         if entry.kept {
-            return self.wait_again(
-                &id,
-                record.reason,
-                record.reason.is_none().then_some(record.id),
-                cause,
-                now,
-            );
+            return self.wait_again(&id, record.reason, Some(record.id), cause, now);
         }
         match record.reason {
             Some(_) => {

@@ -146,8 +146,21 @@ impl PartitionTracker {
     pub(super) fn lose(&mut self, id: &EventId, cause: &EventId, now: Now) {
         let Some(entry) = self.commands.get(id) else { return };
         let lost = Some(Reason::ConnectionLost);
+        let owner = match &entry.hold {
+            Hold::Owned(owner) => Some(owner.clone()),
+            Hold::Unknown
+            | Hold::Queued
+            | Hold::Unconfirmed
+            | Hold::Looked
+            | Hold::Asked
+            | Hold::Ending
+            | Hold::Sent(_)
+            | Hold::Returned(_)
+            | Hold::Decided
+            | Hold::Settled => None,
+        };
         if entry.kept {
-            self.wait_again(id, lost, None, cause, now);
+            self.wait_again(id, lost, owner, cause, now);
         } else {
             self.decide(id, (State::Undelivered, lost), entry.attempt.max(1), now.wall, cause.clone());
         }

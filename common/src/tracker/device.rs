@@ -108,6 +108,10 @@ impl Device {
         longest: Duration,
         now: Instant,
     ) -> Instant {
+        if let Some(pause) = self.pause.as_ref().filter(|pause| pause.on == on && now < pause.until) {
+            // Commands that were given at once fail at once.
+            return pause.until;
+        }
         let pause = first.saturating_mul(1 << self.failures.min(16)).min(longest);
         self.failures = self.failures.saturating_add(1);
         let until = now + pause;

@@ -41,12 +41,13 @@ impl PartitionTracker {
         self.effects.push_back(Effect::Look(vec![id.clone()]));
     }
 
-    /// Takes the news that an attempt is over: `reason` says why, `releaser` by whom if it was not even begun.
+    /// Takes the news that an attempt is over: `reason` says why, `owner` at which connection, if that is known. Another
+    /// connection gets the command at once, that one only after a pause.
     pub(super) fn wait_again(
         &mut self,
         id: &EventId,
         reason: Option<Reason>,
-        releaser: Option<ConnectionRef>,
+        owner: Option<ConnectionRef>,
         cause: &EventId,
         now: Now,
     ) {
@@ -64,7 +65,7 @@ impl PartitionTracker {
         self.tell(id, Hold::Unconfirmed, told);
         let (first, longest) = (self.settings.retry_first, self.settings.retry_longest);
         if let Some(device) = self.devices.get_mut(&key) {
-            let until = device.pause(releaser, first, longest, now.instant);
+            let until = device.pause(owner, first, longest, now.instant);
             self.retries.entry(until).or_default().push(key);
         }
     }

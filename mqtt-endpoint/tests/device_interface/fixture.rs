@@ -129,8 +129,10 @@ impl Fixture {
     }
 
     /// Returns what became of commands, as the channel has it.
-    pub(crate) fn outcomes(&self) -> Vec<Event> {
-        self.channel.events(Channel::Outcomes)
+    pub(crate) fn replies(&self) -> Vec<Event> {
+        let mut outcomes = self.channel.events(Channel::Outcomes);
+        outcomes.retain(|event| event.kind == "io.drogue.command.replied.v1");
+        outcomes
     }
 
     /// Waits until so many events of telemetry are in the channel, and returns them.

@@ -57,7 +57,7 @@ fn a_reply_is_persisted_byte_for_byte_before_puback() {
         assert_eq!(client.puback(), (77, 0));
         client.acknowledge(received.id.unwrap());
         outcomes::expect(&id, "delivered puback");
-        let outcomes = fixture.outcomes();
+        let outcomes = fixture.replies();
         let event = reply_to(&outcomes, &id).unwrap();
         assert_eq!((event.device.as_str(), event.subject.as_str()), ("default/d1", "ask"));
         assert_eq!((event.content_type.as_ref(), &event.data[..]), (OCTET_STREAM, b"\0\xff{ }\n".as_slice()));
@@ -73,8 +73,8 @@ fn a_reply_at_qos_0_needs_no_status() {
         let mut client = Client::device(&fixture, version, "d1");
         for id in [deliver(&fixture, &mut client), delivered_elsewhere(&fixture)] {
             client.publish(&format!("reply/{id}"), 0, 0, b"42");
-            eventually_blocking("the reply arrives", || reply_to(&fixture.outcomes(), &id).is_some());
-            let outcomes = fixture.outcomes();
+            eventually_blocking("the reply arrives", || reply_to(&fixture.replies(), &id).is_some());
+            let outcomes = fixture.replies();
             assert_eq!(reply_to(&outcomes, &id).unwrap().extension(extension::STATUS), Some("200"));
         }
         client.ping();
@@ -109,7 +109,7 @@ fn only_the_device_that_was_sent_the_command_may_reply() {
         assert_eq!(client.puback(), (4, 0));
         client.disconnect(0);
     }
-    assert_eq!(fixture.outcomes().len(), 2);
+    assert_eq!(fixture.replies().len(), 2);
 }
 
 #[test]
@@ -127,11 +127,11 @@ fn no_reply_follows_on_an_end() {
         assert_eq!(client.puback(), (3, refused));
         client.publish(&format!("reply/{}", cancelled.id), 0, 0, b"x");
         client.ping();
-        let outcomes = fixture.outcomes();
+        let outcomes = fixture.replies();
         assert_eq!(reply_to(&outcomes, &id).unwrap().data, "1");
         client.disconnect(0);
     }
-    assert_eq!(fixture.outcomes().len(), 2);
+    assert_eq!(fixture.replies().len(), 2);
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn topics_of_replies_that_have_another_form_are_refused() {
             client.expect_close();
         }
     }
-    assert!(fixture.outcomes().is_empty() && fixture.telemetry().is_empty());
+    assert!(fixture.replies().is_empty() && fixture.telemetry().is_empty());
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn mqtt_5_replies_by_response_topic_and_correlation_data() {
         client.publish_with(&topic, 1, packet, &user_property("status", status), b"x");
         assert_eq!(client.puback(), (packet, 0x90), "{status}");
     }
-    assert!(fixture.outcomes().is_empty());
+    assert!(fixture.replies().is_empty());
     let properties = [
         correlation(&id),
         [vec![3], text("application/json")].concat(),
@@ -187,7 +187,7 @@ fn mqtt_5_replies_by_response_topic_and_correlation_data() {
     ];
     client.publish_with(&topic, 1, 6, &properties.concat(), b"{}");
     assert_eq!(client.puback(), (6, 0));
-    let event = &fixture.outcomes()[0];
+    let event = &fixture.replies()[0];
     assert_eq!((event.content_type.as_ref(), &event.data[..]), ("application/json", b"{}".as_slice()));
     assert_eq!(event.extension(extension::STATUS), Some("403"));
 
@@ -201,7 +201,7 @@ fn mqtt_5_replies_by_response_topic_and_correlation_data() {
     client.publish_with(&format!("reply/{second}"), 0, 0, &[alias.clone(), correlation("x")].concat(), b"x");
     client.publish_with("", 1, 9, &both, b"x");
     assert_eq!(client.puback(), (9, 0));
-    let outcomes = fixture.outcomes();
+    let outcomes = fixture.replies();
     let status = |id| reply_to(&outcomes, id).unwrap().extension(extension::STATUS);
     assert_eq!((status(&first), status(&second)), (Some("201"), Some("500")));
 }
@@ -250,7 +250,7 @@ fn replies_and_telemetry_have_one_order_and_wait_for_a_full_queue() {
         let mut client = Client::device(&fixture, version, "d1");
         let ids: Vec<_> = (0..10).map(|_| deliver(&fixture, &mut client)).collect();
         fixture.channel.fail_next(PublishError::Overloaded);
-        let before = (fixture.outcomes().len(), fixture.telemetry().len());
+        let before = (fixture.replies().len(), fixture.telemetry().len());
         let mut packets = Vec::new();
         for (number, id) in (1..).step_by(2).zip(&ids) {
             packets.extend(publish(version, &format!("reply/{id}/200"), 1, number, &[], b"x"));
@@ -261,7 +261,7 @@ fn replies_and_telemetry_have_one_order_and_wait_for_a_full_queue() {
             assert_eq!(client.puback(), (number, 0));
         }
         let replied: Vec<_> =
-            fixture.outcomes()[before.0..].iter().map(|event| event.id.to_string()).collect();
+            fixture.replies()[before.0..].iter().map(|event| event.id.to_string()).collect();
         assert_eq!(replied, ids.iter().map(|id| format!("{id}.replied.1")).collect::<Vec<_>>());
         assert_eq!(fixture.telemetry().len() - before.1, 10);
         client.disconnect(0);
