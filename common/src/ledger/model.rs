@@ -156,9 +156,9 @@ pub struct Snapshot {
 /// What a tracker writes at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    /// Rows as they are to be. Of several with one id the last counts. A row without payload keeps the one it has, and
-    /// so its trace context; whether a row that is there is handed is changed by [`Ledger::hand_over`] and
-    /// [`Ledger::take_back`] alone.
+    /// Rows as they are to be. Of several with one id the last counts. Of a row that is there, what its command's event
+    /// says stays; so does the payload, until it is settled, where none is given here; and whether it is handed over is
+    /// changed by [`Ledger::hand_over`] and [`Ledger::take_back`] alone, until it is settled.
     ///
     /// [`Ledger::hand_over`]: super::Ledger::hand_over
     /// [`Ledger::take_back`]: super::Ledger::take_back
