@@ -1,6 +1,7 @@
 //! What a tracker writes of what it reads.
 
 use super::*;
+use crate::testing::PATIENCE;
 
 fn at(row: Row, place: u64) -> Row {
     Row { place: Some(Place(place)), ..row }
@@ -193,7 +194,7 @@ async fn a_lease_that_is_taken_ends_what_its_holder_writes(database: Database) {
         tokio::task::yield_now().await;
         lease = other.acquire(P0, 0, "other", later(6 * round), TTL).await.unwrap().unwrap();
         let seen = other.saved(P0).await.unwrap().commands;
-        let written = writing.await.unwrap();
+        let written = tokio::time::timeout(PATIENCE, writing).await.expect("it is told").unwrap();
         let last = (written > 0).then_some(Place(round * 1_000 + written));
         assert_eq!(last.or(seen), seen);
     }
