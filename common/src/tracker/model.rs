@@ -129,10 +129,10 @@ fn turn() -> impl Strategy<Value = Turn> {
         1 => Just(Turn::Lease),
         2 => Just(Turn::Commit),
         3 => Just(Turn::Ask),
-        1 => Just(Turn::Checkpoint),
+        2 => Just(Turn::Checkpoint),
         3 => (0..4usize).prop_map(Turn::Flush),
-        1 => any::<bool>().prop_map(Turn::Doubt),
-        1 => (0..4usize).prop_map(Turn::Crash),
+        2 => proptest::bool::weighted(0.8).prop_map(Turn::Doubt),
+        2 => (0..4usize).prop_map(Turn::Crash),
         1 => any::<bool>().prop_map(Turn::Pause),
     ]
 }
@@ -169,8 +169,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => replica().prop_map(|replica| Step::ShutDown { replica }),
         2 => (replica(), any::<bool>()).prop_map(|(replica, paused)| Step::Pause { replica, paused }),
         1 => (replica(), 0..4usize).prop_map(|(replica, flush)| Step::Flush { replica, flush }),
-        10 => (0..TRACKERS, turn()).prop_map(|(tracker, turn)| Step::Tracker { tracker, turn }),
-        1 => Just(Step::Stray),
+        12 => (0..TRACKERS, turn()).prop_map(|(tracker, turn)| Step::Tracker { tracker, turn }),
+        2 => Just(Step::Stray),
         4 => pass.prop_map(|millis| Step::Pass { millis }),
         12 => (proptest::bool::weighted(0.7), proptest::bool::weighted(0.3))
             .prop_map(|(writes, acknowledges)| Step::Round { writes, acknowledges }),
@@ -185,7 +185,7 @@ fn cases() -> ProptestConfig {
     let default = ProptestConfig::default();
     // As many as fit into some seconds, unless the environment says otherwise.
     let cases = if default.cases == 256 { 200 } else { default.cases };
-    ProptestConfig { cases, max_shrink_iters: 20_000, failure_persistence: None, ..default }
+    ProptestConfig { cases, failure_persistence: None, ..default }
 }
 
 proptest! {

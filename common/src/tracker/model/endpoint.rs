@@ -23,6 +23,8 @@ const QUEUE: usize = 3;
 struct Assigned {
     command: Command,
     attempt: u32,
+    /// How far the log was read when it was given.
+    given: usize,
     /// When it was written.
     written: u64,
     /// Nothing is reported of it any more but that the device has it.
@@ -206,7 +208,7 @@ impl Endpoint {
     fn assign(&mut self, id: &ConnectionRef, given: Given, device: &DeviceKey, log: &Log) {
         let attempt = given.attempt;
         let command = given.into_command(device.clone()).unwrap();
-        let assigned = Assigned { command, attempt, written: 0, given_up: false };
+        let assigned = Assigned { command, attempt, given: self.read, written: 0, given_up: false };
         match self.connections.iter_mut().find(|connection| connection.id == *id) {
             None => self.give_back(id, assigned, None, log),
             Some(connection) if connection.queue.len() >= QUEUE => {
@@ -233,7 +235,7 @@ impl Endpoint {
             }
         } else {
             assigned.written = log.millis;
-            log.saw(&assigned.command, assigned.attempt, &id);
+            log.saw(&assigned.command, assigned.attempt, &id, assigned.given);
             if acknowledges {
                 self.in_flight.push((id, assigned));
             } else {
@@ -363,7 +365,7 @@ impl Endpoint {
             } else {
                 let attempt = given.attempt;
                 let command = given.into_command(device.clone()).unwrap();
-                let assigned = Assigned { command, attempt, written: 0, given_up: false };
+                let assigned = Assigned { command, attempt, given: self.read, written: 0, given_up: false };
                 self.give_back(&record.id, assigned, None, log);
             }
         }

@@ -24,6 +24,9 @@ pub(super) fn judge(log: &Log, ledger: &Ledger) -> Result<(), String> {
         if !saw.in_time {
             return Err(format!("{} was seen too late", saw.command));
         }
+        if saw.lapsed {
+            return Err(format!("{} was written by who had lapsed", saw.command));
+        }
         saws.entry(saw.command.clone()).or_default().push(saw);
     }
     let all: HashSet<_> = commands.keys().chain(ledger.rows.keys()).cloned().collect();

@@ -24,6 +24,8 @@ pub(super) struct Saw {
     pub(super) command: EventId,
     pub(super) attempt: u32,
     pub(super) in_time: bool,
+    /// Its replica was called dead after the command was given to it, and had been silent for as long as it takes.
+    pub(super) lapsed: bool,
 }
 
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub(super) struct Log {
     start: Instant,
     pub(super) millis: u64,
     pub(super) commands: Vec<Item>,
+    /// When each of them came.
+    times: Vec<u64>,
     pub(super) outcomes: Vec<Transition>,
     /// In the order in which it happened.
     pub(super) saws: Vec<Saw>,
@@ -47,6 +51,7 @@ impl Log {
             start: Instant::now(),
             millis: 0,
             commands: Vec::new(),
+            times: Vec::new(),
             outcomes: Vec::new(),
             saws: Vec::new(),
             trace: Vec::new(),
@@ -78,15 +83,28 @@ impl Log {
                     self.note(format!("commands[{place}] {} by {by}", describe(&item)));
                 }
                 self.commands.push(item);
+                self.times.push(self.millis);
             }
         }
     }
 
-    pub(super) fn saw(&mut self, command: &Command, attempt: u32, connection: &ConnectionRef) {
+    pub(super) fn saw(&mut self, command: &Command, attempt: u32, connection: &ConnectionRef, read: usize) {
         let at = format!("{}/{}", connection.incarnation, connection.connection.0);
         self.note(format!("{} saw {} (attempt {attempt}) at {at}", command.device, command.id));
         let in_time = !command.is_expired(self.wall());
-        self.saws.push(Saw { command: command.id.clone(), attempt, in_time });
+        let lapsed = self.has_lapsed(&connection.incarnation, read);
+        self.saws.push(Saw { command: command.id.clone(), attempt, in_time, lapsed });
+    }
+
+    /// Tells whether a replica that has read so far is called dead behind that, unless it came back just then.
+    fn has_lapsed(&self, replica: &EventId, read: usize) -> bool {
+        let is_lapsed = |item: &Item| matches!(item, Item::Record(_, OrderRecord::Lapsed(record)) if record.incarnation == *replica);
+        let is_alive = |item: &Item| matches!(item, Item::Record(_, OrderRecord::Alive(record)) if record.incarnation == *replica);
+        let Some(at) = self.commands[read..].iter().position(is_lapsed).map(|at| read + at) else {
+            return false;
+        };
+        let alive = self.commands[..at].iter().rposition(is_alive).map_or(0, |alive| self.times[alive]);
+        self.times[at] >= alive + super::endpoint::LAPSE_AFTER
     }
 }
 
