@@ -162,6 +162,7 @@ impl DeviceService {
     /// Says the last words of the replica, once its endpoints have ended: all that it has to report, and that it is gone,
     /// so that nobody waits for its lapse. Gives up after `limit`.
     pub async fn finish(&self, limit: Duration) {
+        self.shut_down();
         let last_words = async {
             self.shared.reports.flush().await;
             self.beating.stop();

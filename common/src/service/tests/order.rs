@@ -3,7 +3,7 @@
 use super::*;
 use crate::channel::SourceError;
 use crate::outcome::{Confirmation, Outcome};
-use crate::records::Announce;
+use crate::records::{Alive, Announce};
 use crate::sessions::End;
 
 #[tokio::test]
@@ -53,8 +53,13 @@ async fn behind_a_gap_a_replica_is_another_one() {
     assert_eq!((lapsed.incarnation, lapsed.epoch), (before.clone(), None));
     let session = fixture.log_in().await.unwrap();
     let connection = fixture.connect(&session).await;
-    assert_ne!(fixture.last_connected().id.incarnation, before);
-    eventually("the new one is heard of", || fixture.service.shared.look().alive).await;
+    let now = fixture.last_connected().id.incarnation;
+    assert_ne!(now, before);
+    let alive = OrderRecord::Alive(Alive { incarnation: now });
+    let heard = |event: &Event| OrderRecord::from_event(event) == Ok(Some(alive.clone()));
+    eventually("the new one is heard of", || fixture.channel.events(Channel::Commands).iter().any(heard))
+        .await;
+    eventually("it knows that", || fixture.service.shared.look().alive).await;
     fixture.channel.send(fixture.command("set"));
     assert_eq!(received(&connection).await.1, "set");
 }
