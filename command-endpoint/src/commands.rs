@@ -25,7 +25,7 @@ use crate::access::Access;
 use crate::reply::ApiError;
 use crate::request::{query, segment};
 use crate::tracker::Watch;
-pub(crate) use existing::{cancel, list, show};
+pub(crate) use existing::{cancel, cancel_all, list, show};
 use options::Options;
 pub(crate) use view::View;
 

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::Api;
 use crate::access::Access;
+use crate::commands;
 use crate::reply::ApiError;
 use crate::request::{query, read_json, segment};
 
@@ -81,6 +82,8 @@ pub(crate) async fn put(
 pub(crate) async fn delete(request: HttpRequest, api: Data<Api>) -> Result<HttpResponse, ApiError> {
     let device = named(&request, &api).await?;
     api.backends.registry.delete_device(&device).await?;
+    // What waits for it must not reach another device that gets its name.
+    commands::cancel_all(&api, &device).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

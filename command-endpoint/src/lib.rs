@@ -2,7 +2,8 @@
 //!
 //! The way of a request: [`run`] serves the routes; a handler asks `access` what the bearer of the token may do, reads
 //! path, headers and parameters (`request` and [`common::web`]), and then talks to the channel or to the registry.
-//! Whatever fails rises as one `ApiError`, which `reply` makes a problem.
+//! Whatever fails rises as one `ApiError`, which `reply` makes a problem. Beside it works the [`Tracker`], which follows
+//! every command to its outcome.
 //!
 //! Invariants: the token is looked at before anything else; the application is the path's, and nothing is read or
 //! written beyond it; without a right to an application its existence is not told; a command is accepted when the

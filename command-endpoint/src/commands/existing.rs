@@ -85,6 +85,24 @@ pub(crate) async fn cancel(request: HttpRequest, api: Data<Api>) -> Result<HttpR
     }
 }
 
+/// Cancels all commands that wait for a device.
+pub(crate) async fn cancel_all(api: &Api, device: &DeviceKey) -> Result<(), ApiError> {
+    let ledger = api.backends.tracker.ledger();
+    let mut after = None;
+    loop {
+        let waiting = ledger.list(device, Some(State::Pending), after.as_ref(), LIMIT).await?;
+        for row in &waiting {
+            if let Cancel::Done(row) = ledger.cancel(device, &row.id, api.backends.clock.wall()).await? {
+                tell(api, &row, row.id.clone()).await;
+            }
+        }
+        after = waiting.last().map(|row| row.id.clone());
+        if waiting.len() < LIMIT {
+            return Ok(());
+        }
+    }
+}
+
 /// Finds a command. One that was accepted a moment ago may not have been read yet: it is waited for.
 pub(super) async fn find(api: &Api, device: &DeviceKey, id: &EventId) -> Result<Option<Row>, ApiError> {
     let tracker = &api.backends.tracker;
