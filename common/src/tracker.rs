@@ -243,3 +243,5 @@ impl PartitionTracker {
 
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod tests;

@@ -119,15 +119,9 @@ impl PartitionTracker {
 
     /// Follows a command of which only the row is known.
     fn adopt(&mut self, row: Row) {
-        let (id, handed, attempt) = (row.id.clone(), row.handed && row.kept, row.attempt);
-        let place = row.place;
-        let mut entry = Entry::of_row(row);
+        let (id, place) = (row.id.clone(), row.place);
+        let mut entry = Entry::of_strange_row(row);
         entry.restored = place.is_none() || place > self.places.commands;
-        if handed && entry.hold == Hold::Queued {
-            // Whoever was given it is not known any more.
-            entry.attempt = attempt;
-            entry.hold = Hold::Unknown;
-        }
         self.insert(id, entry);
     }
 

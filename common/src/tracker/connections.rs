@@ -88,7 +88,9 @@ impl PartitionTracker {
     fn given(&mut self, connection: &ConnectionRef, given: Given, effective: bool, now: Now) {
         let id = given.command;
         let Some(entry) = self.commands.get_mut(&id) else { return };
-        if given.attempt <= entry.attempt {
+        // Of one that was found in the ledger, this may be the attempt that is known.
+        let known = if entry.hold == Hold::Unknown { entry.attempt.saturating_sub(1) } else { entry.attempt };
+        if given.attempt <= known {
             return;
         }
         // It may have been read here before the outcome that says that the last attempt was over.

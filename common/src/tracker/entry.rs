@@ -173,6 +173,17 @@ impl Entry {
         entry
     }
 
+    /// Makes the entry of a row where the record that handed it over may be lost.
+    pub(super) fn of_strange_row(row: Row) -> Self {
+        let handed = (row.kept && row.handed).then_some(row.attempt);
+        let mut entry = Self::of_row(row);
+        if let Some(attempt) = handed.filter(|_| entry.hold == Hold::Queued) {
+            entry.attempt = attempt;
+            entry.hold = Hold::Unknown;
+        }
+        entry
+    }
+
     pub(super) fn row(&self, id: &EventId) -> Row {
         // Once it is decided how a command that is kept ends, nobody is to end it otherwise.
         let decided = self.told.as_ref().filter(|_| self.kept && self.hold == Hold::Decided);

@@ -105,6 +105,8 @@ enum Turn {
     /// It does not know what became of a record; whether that comes.
     Doubt(bool),
     Crash(usize),
+    /// It starts anew, and the logs no longer reach back to where it was.
+    Forget,
     Pause(bool),
 }
 
@@ -133,6 +135,7 @@ fn turn() -> impl Strategy<Value = Turn> {
         3 => (0..4usize).prop_map(Turn::Flush),
         2 => proptest::bool::weighted(0.8).prop_map(Turn::Doubt),
         2 => (0..4usize).prop_map(Turn::Crash),
+        1 => Just(Turn::Forget),
         1 => any::<bool>().prop_map(Turn::Pause),
     ]
 }
@@ -185,7 +188,7 @@ fn cases() -> ProptestConfig {
     let default = ProptestConfig::default();
     // As many as fit into some seconds, unless the environment says otherwise.
     let cases = if default.cases == 256 { 200 } else { default.cases };
-    ProptestConfig { cases, failure_persistence: None, ..default }
+    ProptestConfig { cases, max_shrink_iters: 4_000, failure_persistence: None, ..default }
 }
 
 proptest! {

@@ -56,6 +56,7 @@ impl PartitionTracker {
     ///
     /// Where the logs no longer reach back to these: use [`Snapshot::forgotten`] instead, and feed from the earliest.
     pub fn restore(settings: Settings, snapshot: Snapshot, rows: Vec<Row>, now: Now) -> Self {
+        let is_forgotten = snapshot.places.commands.is_none();
         let mut tracker = Self::new(settings, snapshot.complete);
         tracker.places = snapshot.places;
         tracker.first = snapshot.first;
@@ -72,7 +73,8 @@ impl PartitionTracker {
             // One that no tracker has seen is looked for later.
             let Some(place) = row.place else { continue };
             let held = held.remove(&row.id);
-            let (id, mut entry) = (row.id.clone(), Entry::of_row(row));
+            let (id, mut entry) =
+                (row.id.clone(), if is_forgotten { Entry::of_strange_row(row) } else { Entry::of_row(row) });
             entry.restored = Some(place) > tracker.places.commands;
             if let Some(held) =
                 held.filter(|held| held.attempt >= entry.attempt && entry.hold != Hold::Decided)

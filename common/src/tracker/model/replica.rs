@@ -50,7 +50,7 @@ impl TrackerReplica {
     }
 
     /// Starts it anew, from what the ledger has. `first`: the log's beginning, for one that was never saved.
-    pub(super) fn restart(&mut self, ledger: &Ledger, log: &Log, first: (usize, usize)) {
+    pub(super) fn restart(&mut self, ledger: &Ledger, log: &Log, first: (usize, usize), forgets: bool) {
         let complete = first == (0, 0);
         let (tracker, from) = match &ledger.saved {
             Some(snapshot) => {
@@ -59,6 +59,7 @@ impl TrackerReplica {
                 let from = snapshot.places();
                 let read = |place: Option<crate::channel::Place>| place.map(|place| place.0 as usize);
                 let from = (read(from.commands).unwrap_or(first.0), read(from.outcomes).unwrap_or(first.1));
+                let snapshot = if forgets { snapshot.forgotten() } else { snapshot };
                 (PartitionTracker::restore(settings(), snapshot, ledger.load(), log.now()), from)
             }
             None => (PartitionTracker::new(settings(), complete), first),

@@ -153,7 +153,11 @@ impl World {
             super::Turn::Crash(flush) => {
                 replica.flush(flush, &mut self.log);
                 self.log.note(format!("tracker {number} starts anew"));
-                return replica.restart(&self.ledger, &self.log, self.first);
+                return replica.restart(&self.ledger, &self.log, self.first, false);
+            }
+            super::Turn::Forget => {
+                self.log.note(format!("tracker {number} starts anew without its past"));
+                return replica.restart(&self.ledger, &self.log, self.first, true);
             }
             // What was published before a pause may come during it.
             super::Turn::Flush(flush) => return replica.flush(flush, &mut self.log),
@@ -179,7 +183,7 @@ impl World {
                 let item = replica.doubt(&mut self.ledger, &mut self.log);
                 self.stray.extend(item.filter(|_| comes));
             }
-            super::Turn::Pause(_) | super::Turn::Crash(_) | super::Turn::Flush(_) => {}
+            super::Turn::Pause(_) | super::Turn::Crash(_) | super::Turn::Forget | super::Turn::Flush(_) => {}
         }
         replica.turn(&mut self.log);
     }
