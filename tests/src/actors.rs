@@ -234,11 +234,13 @@ impl Stage {
         }
     }
 
-    /// Sends one command to a device, and notes what became of the request.
-    async fn command(&self, number: usize, ttl: Duration) -> Answer {
+    /// Sends one command to a device, and notes what became of the request. One that is not kept must have a lifetime
+    /// of `ttl` by itself.
+    async fn command(&self, number: usize, ttl: Duration, kept: bool) -> Answer {
         let device = &self.devices[number].0;
         let command = format!("c{}", self.commands.fetch_add(1, Ordering::Relaxed));
-        let path = format!("{}/commands/{command}?ttl={}s", self.tenant.path(device), ttl.as_secs());
+        let query = if kept { format!("?ttl={}s", ttl.as_secs()) } else { String::new() };
+        let path = format!("{}/commands/{command}{query}", self.tenant.path(device));
         let url = format!("http://{}/v1/{path}", self.tenant.api.address());
         let at = now();
         let request = self.http.post(url).bearer_auth(self.tenant.api.token()).body(payload());
@@ -248,7 +250,7 @@ impl Stage {
         };
         let expires = now() + ttl.as_millis() as Millis;
         let device = device.name.clone();
-        self.history.note(Operation::Sent { device, command, at, expires, answer });
+        self.history.note(Operation::Sent { device, command, kept, at, expires, answer });
         answer
     }
 
@@ -265,7 +267,7 @@ impl Stage {
                 let take = |left: u64| left.checked_sub(1);
                 while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
                     let number = stage.any_ready().await;
-                    assert_eq!(stage.command(number, ttl).await, Answer::Accepted);
+                    assert_eq!(stage.command(number, ttl, true).await, Answer::Accepted);
                     if stage.devices[number].1 != Protocol::Http {
                         stage.ready.add(number);
                     }
@@ -281,8 +283,8 @@ impl Stage {
         crate::wait::eventually("a device waits", || async { self.ready.take_any() }).await
     }
 
-    /// Sends commands to random devices, whether they are there or not, until `stop` is cancelled. Each device has its
-    /// sender, so that its commands have an order.
+    /// Sends commands to random devices, whether they are there or not, until `stop` is cancelled: half of them are kept.
+    /// Each device has its sender, so that its commands have an order.
     pub fn send_at_random(self: &Arc<Self>, ttl: Duration, stop: &CancellationToken) -> JoinSet<()> {
         const SENDERS: usize = 8;
         let mut senders = JoinSet::new();
@@ -291,12 +293,19 @@ impl Stage {
             senders.spawn(async move {
                 let mine: Vec<_> = (sender..stage.devices()).step_by(SENDERS).collect();
                 while !stop.is_cancelled() {
-                    stage.command(mine[fastrand::usize(..mine.len())], ttl).await;
+                    let device = mine[fastrand::usize(..mine.len())];
+                    stage.command(device, ttl, fastrand::bool()).await;
                     tokio::time::sleep(Duration::from_millis(fastrand::u64(5..40))).await;
                 }
             });
         }
         senders
+    }
+
+    /// Returns how many connections the devices have been told of.
+    pub fn connected(&self) -> usize {
+        let operations = self.history.operations();
+        operations.iter().filter(|operation| matches!(operation, Operation::Connected { .. })).count()
     }
 
     /// Returns how many commands the devices have received.

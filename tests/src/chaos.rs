@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use crate::actors::Stage;
 use crate::brokers::Brokers;
 use crate::fleet::{Fleet, Kind, Shape};
-use crate::history::{Verdict, judge};
-use crate::kafka::{Topics, read};
+use crate::history::{Found, History, Told, Verdict, judge};
+use crate::kafka::{Record, Topics, read};
 use crate::process::Signal;
 use crate::publishers::Publishers;
 
@@ -18,6 +18,9 @@ use crate::publishers::Publishers;
 const TTL: Duration = Duration::from_secs(30);
 /// Within this time a command must reach a device that stays connected: a killed broker is away for most of it.
 const DUE: Duration = Duration::from_secs(15);
+
+/// How long after its expiry a command has an end that nobody tells: the tracker says then that it does not know.
+const HOPE: Duration = Duration::from_secs(75);
 
 /// Runs for a time and judges what happened. Returns `None`, having said why, where there is no Kafka to do it with.
 ///
@@ -47,15 +50,29 @@ pub async fn run(length: Duration, seed: u64) -> Option<Verdict> {
     let told = publishers.stop().await;
     // Whatever can still arrive has the time for it.
     tokio::time::sleep(TTL + Duration::from_secs(1)).await;
+    let outcomes = settled(fleet.topics(), stage.history()).await;
     stage.stop();
     ended(&mut devices).await;
     let records = read(fleet.topics().servers(), &fleet.topics().of(Channel::Telemetry)).await;
-    let device = |record: &crate::kafka::Record| record.header("ce_device").to_owned();
-    let kept: Vec<_> =
-        records.iter().map(|record| (device(record), record.header("ce_subject").to_owned())).collect();
+    let of =
+        |record: &Record| (record.header("ce_device").to_owned(), record.header("ce_subject").to_owned());
+    let found = Found { telemetry: records.iter().map(of).collect(), outcomes: Some(outcomes) };
     let mut operations = stage.history().operations();
     operations.extend(told.operations());
-    Some(judge(&operations, &kept, DUE))
+    Some(judge(&operations, &found, DUE))
+}
+
+/// Reads what was told of commands, until there is an end of each that was accepted, or no hope of it.
+pub async fn settled(topics: &Topics, history: &History) -> Vec<Told> {
+    let timer = tokio::spawn(tokio::time::sleep(HOPE));
+    loop {
+        let records = read(topics.servers(), &topics.of(Channel::Outcomes)).await;
+        let told: Vec<_> = records.iter().filter_map(Told::of_record).collect();
+        if timer.is_finished() || history.is_settled_by(&told) {
+            return told;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 async fn ended(actors: &mut JoinSet<()>) {
@@ -70,11 +87,13 @@ async fn strike(fleet: &mut Fleet, brokers: &mut Brokers) {
     let kind = kinds[fastrand::usize(..kinds.len())];
     let number = fastrand::usize(..2);
     let pause = Duration::from_millis(fastrand::u64(200..3_000));
+    // Some are taken for dead meanwhile.
+    let long = Duration::from_millis(fastrand::u64(200..8_000));
     match fastrand::u32(..10) {
         0..=4 => fleet.of(kind)[number].restart().await,
         5..=6 => {
             fleet.of(kind)[number].signal(Signal::Stop);
-            tokio::time::sleep(pause).await;
+            tokio::time::sleep(long).await;
             fleet.of(kind)[number].signal(Signal::Continue);
         }
         7..=8 => {

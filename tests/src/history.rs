@@ -1,12 +1,17 @@
 //! A log of what was done and seen from outside, and a judge who knows nothing of the product.
 //!
-//! The judge says what went wrong (lost, duplicated, reordered, late, delivered to a stranger), and for each command
-//! that did not arrive, why it need not have.
+//! The judge says what went wrong (lost, duplicated, reordered, late, delivered to a stranger, or told otherwise than it
+//! was), and for each command that did not arrive, why it need not have.
+
+mod outcomes;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use outcomes::Book;
+pub use outcomes::Told;
 
 /// Milliseconds since the Unix epoch, on the clock that the servers have too.
 pub type Millis = u128;
@@ -35,6 +40,8 @@ pub enum Operation {
         device: String,
         /// Its name.
         command: String,
+        /// Whether it is kept while its device is away. One that is not may overtake those that are.
+        kept: bool,
         /// When the request began.
         at: Millis,
         /// From when on it must not be delivered, at the latest.
@@ -94,10 +101,29 @@ impl History {
     pub fn operations(&self) -> Vec<Operation> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// Tells whether each command that was accepted has an end by what was told.
+    pub fn is_settled_by(&self, told: &[Told]) -> bool {
+        let book = Book::new(told);
+        let settled = |operation: &Operation| {
+            let Operation::Sent { command, answer: Answer::Accepted, .. } = operation else { return true };
+            book.end(command).is_some()
+        };
+        self.operations().iter().all(settled)
+    }
 }
 
 /// What an independent reader found in the telemetry channel: device and subject of each record, in order.
 pub type Kept = Vec<(String, String)>;
+
+/// What an independent reader found in the channels.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The telemetry.
+    pub telemetry: Kept,
+    /// What was told of commands. None at all: that is not judged.
+    pub outcomes: Option<Vec<Told>>,
+}
 
 /// The judgement.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -106,6 +132,8 @@ pub struct Verdict {
     pub faults: Vec<String>,
     /// How many commands did what.
     pub commands: BTreeMap<&'static str, usize>,
+    /// What was told of how many commands in the end.
+    pub outcomes: BTreeMap<String, usize>,
     /// How much telemetry did what.
     pub telemetry: BTreeMap<&'static str, usize>,
 }
@@ -113,6 +141,7 @@ pub struct Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "commands: {:?}", self.commands)?;
+        writeln!(f, "outcomes: {:?}", self.outcomes)?;
         writeln!(f, "telemetry: {:?}", self.telemetry)?;
         writeln!(f, "faults: {}", self.faults.len())?;
         self.faults.iter().try_for_each(|fault| writeln!(f, "  {fault}"))
@@ -125,6 +154,7 @@ struct Command<'a> {
     at: Millis,
     expires: Millis,
     answer: Answer,
+    kept: bool,
     /// Its place among those that were sent to the device.
     place: usize,
     received: Vec<(u64, Millis)>,
@@ -150,7 +180,7 @@ impl Spans<'_> {
 /// Judges a history, once everything that was to arrive has had its time.
 ///
 /// A command must have arrived within `patience` at a device that held one connection all that time.
-pub fn judge(operations: &[Operation], kept: &Kept, patience: Duration) -> Verdict {
+pub fn judge(operations: &[Operation], found: &Found, patience: Duration) -> Verdict {
     let mut verdict = Verdict::default();
     let (mut commands, spans) = collect(operations);
     for operation in operations {
@@ -166,11 +196,17 @@ pub fn judge(operations: &[Operation], kept: &Kept, patience: Duration) -> Verdi
             }
         }
     }
+    let book = found.outcomes.as_deref().map(Book::new);
     for (name, command) in &commands {
-        judge_command(name, command, spans.cover(command, patience.as_millis()), &spans, &mut verdict);
+        let due = spans.cover(command, patience.as_millis());
+        judge_command(name, command, due, &spans, book.as_ref(), &mut verdict);
+        let (received, accepted) = (!command.received.is_empty(), command.answer == Answer::Accepted);
+        verdict.faults.extend(book.iter().flat_map(|book| book.judge(name, received, accepted)));
     }
+    let accepted = commands.iter().filter(|(_, command)| command.answer == Answer::Accepted);
+    verdict.outcomes = book.map(|book| book.count(accepted.map(|(name, _)| *name))).unwrap_or_default();
     judge_order(operations, &commands, &mut verdict);
-    judge_telemetry(operations, kept, &mut verdict);
+    judge_telemetry(operations, &found.telemetry, &mut verdict);
     verdict.faults.sort();
     verdict
 }
@@ -180,12 +216,13 @@ fn collect(operations: &[Operation]) -> (HashMap<&str, Command<'_>>, Spans<'_>) 
     let mut places: HashMap<&str, usize> = HashMap::new();
     for operation in operations {
         match operation {
-            Operation::Sent { device, command, at, expires, answer } => {
+            Operation::Sent { device, command, kept, at, expires, answer } => {
                 let next = places.entry(device).or_default();
                 let (place, received) = (*next, Vec::new());
                 *next += 1;
-                let (at, expires, answer) = (*at, *expires, *answer);
-                commands.insert(command.as_str(), Command { device, at, expires, answer, place, received });
+                let (at, expires, answer, kept) = (*at, *expires, *answer, *kept);
+                let sent = Command { device, at, expires, answer, kept, place, received };
+                commands.insert(command.as_str(), sent);
             }
             Operation::Connected { device, connection, at } => {
                 spans.0.entry(device).or_default().entry(*connection).or_insert((*at, None));
@@ -201,9 +238,16 @@ fn collect(operations: &[Operation]) -> (HashMap<&str, Command<'_>>, Spans<'_>) 
     (commands, spans)
 }
 
-fn judge_command(name: &str, command: &Command<'_>, due: bool, spans: &Spans<'_>, verdict: &mut Verdict) {
+fn judge_command(
+    name: &str,
+    command: &Command<'_>,
+    due: bool,
+    spans: &Spans<'_>,
+    book: Option<&Book<'_>>,
+    verdict: &mut Verdict,
+) {
     let device = command.device;
-    if command.received.len() > 1 {
+    if command.received.len() > book.map_or(1, |book| book.may_have_come(name)) {
         let times = &command.received;
         verdict.faults.push(format!("duplicated: {device} received {name} on (connection, time) {times:?}"));
     }
@@ -216,6 +260,9 @@ fn judge_command(name: &str, command: &Command<'_>, due: bool, spans: &Spans<'_>
         (false, Answer::Accepted) => "accepted, received",
         (false, Answer::Doubtful) => "in doubt, received",
         (true, Answer::Doubtful) => "in doubt, not received",
+        (true, Answer::Accepted) if due && book.is_some_and(|book| book.says_undelivered(name)) => {
+            "accepted, reported undelivered though the device was connected all the time"
+        }
         (true, Answer::Accepted) if due => {
             verdict
                 .faults
@@ -230,17 +277,19 @@ fn judge_command(name: &str, command: &Command<'_>, due: bool, spans: &Spans<'_>
     *verdict.commands.entry(outcome).or_default() += 1;
 }
 
-/// On one connection, commands come in the order in which they were sent.
+/// On one connection, commands come in the order in which they were sent: those that are kept, and those that are not.
 fn judge_order(operations: &[Operation], commands: &HashMap<&str, Command<'_>>, verdict: &mut Verdict) {
-    let mut last: HashMap<(&str, u64), (usize, &str)> = HashMap::new();
+    let mut last: HashMap<(&str, u64, bool), (usize, &str)> = HashMap::new();
+    let mut seen = HashSet::new();
     for operation in operations {
         let Operation::Received { device, connection, command, .. } = operation else { continue };
         let Some(sent) = commands.get(command.as_str()) else { continue };
         // A command in doubt may have been overtaken on its way to the channel by one that was sent after it.
-        if sent.answer == Answer::Doubtful {
+        // One that comes again, with good reason or not, has had its place.
+        if sent.answer == Answer::Doubtful || !seen.insert(command) {
             continue;
         }
-        let before = last.insert((device, *connection), (sent.place, command));
+        let before = last.insert((device, *connection, sent.kept), (sent.place, command));
         if let Some((place, earlier)) = before.filter(|(place, _)| *place > sent.place) {
             verdict.faults.push(format!(
                 "reordered: {device} received {command} ({}) behind {earlier} ({place})",
@@ -269,76 +318,4 @@ fn judge_telemetry(operations: &[Operation], kept: &Kept, verdict: &mut Verdict)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sent(command: &str, at: Millis, answer: Answer) -> Operation {
-        let (device, command) = ("d".to_owned(), command.to_owned());
-        Operation::Sent { device, command, at, expires: at + 100, answer }
-    }
-
-    fn received(device: &str, connection: u64, command: &str, at: Millis) -> Operation {
-        Operation::Received { device: device.to_owned(), connection, command: command.to_owned(), at }
-    }
-
-    fn connected(connection: u64, at: Millis) -> Operation {
-        Operation::Connected { device: "d".to_owned(), connection, at }
-    }
-
-    fn disconnected(connection: u64, at: Millis) -> Operation {
-        Operation::Disconnected { device: "d".to_owned(), connection, at }
-    }
-
-    fn faults(operations: &[Operation]) -> Vec<String> {
-        let faults = judge(operations, &Vec::new(), Duration::from_millis(80)).faults;
-        faults.into_iter().map(|fault| fault.split(':').next().unwrap_or_default().to_owned()).collect()
-    }
-
-    #[test]
-    fn a_good_history_has_no_fault() {
-        let good = [
-            connected(1, 0),
-            sent("a", 1, Answer::Accepted),
-            sent("b", 2, Answer::Accepted),
-            received("d", 1, "a", 3),
-            received("d", 1, "b", 4),
-        ];
-        assert!(faults(&good).is_empty());
-    }
-
-    #[test]
-    fn each_fault_is_found() {
-        let a = || sent("a", 1, Answer::Accepted);
-        let b = || sent("b", 2, Answer::Accepted);
-        let on = || connected(1, 0);
-        assert_eq!(faults(&[on(), a()]), ["lost"]);
-        assert_eq!(faults(&[on(), a(), received("d", 1, "a", 2), received("d", 1, "a", 3)]), ["duplicated"]);
-        assert_eq!(faults(&[on(), a(), received("d", 1, "a", 101)]), ["late"]);
-        assert_eq!(faults(&[on(), a(), received("d", 1, "a", 2), received("e", 7, "a", 2)]), ["stranger"]);
-        assert_eq!(faults(&[on(), received("d", 1, "x", 2)]), ["invented"]);
-        let swapped = [on(), a(), b(), received("d", 1, "b", 3), received("d", 1, "a", 4)];
-        assert_eq!(faults(&swapped), ["reordered"]);
-        let accepted = Operation::Accepted { device: "d".into(), subject: "s".into() };
-        assert_eq!(faults(&[accepted]), ["lost"]);
-    }
-
-    #[test]
-    fn a_command_need_not_arrive_where_the_device_was_not_there_all_the_time() {
-        let a = || sent("a", 10, Answer::Accepted);
-        assert!(faults(&[a()]).is_empty());
-        assert!(faults(&[connected(1, 0), disconnected(1, 50), a()]).is_empty());
-        assert!(faults(&[connected(1, 20), a()]).is_empty());
-        assert!(faults(&[connected(1, 0), sent("a", 10, Answer::Doubtful)]).is_empty());
-        assert!(faults(&[connected(1, 0), disconnected(1, 89), a()]).is_empty());
-        assert_eq!(faults(&[connected(1, 0), disconnected(1, 90), a()]), ["lost"]);
-    }
-
-    #[test]
-    fn telemetry_is_held_against_an_independent_reader() {
-        let accepted = Operation::Accepted { device: "d".into(), subject: "s".into() };
-        let kept = vec![("d".to_owned(), "s".to_owned()); 2];
-        let verdict = judge(&[accepted], &kept, Duration::ZERO);
-        assert!(verdict.faults.is_empty());
-        assert_eq!(verdict.telemetry["in the topic more than once"], 1);
-    }
-}
+mod tests;

@@ -2,11 +2,15 @@
 //!
 //! [`scenario_tests`](crate::scenario_tests) makes a test of each for each driver, for a shape of the cloud.
 
+mod absent;
 mod keeping;
 mod outcomes;
+mod several;
 
+pub use absent::*;
 pub use keeping::*;
 pub use outcomes::*;
+pub use several::*;
 
 use std::time::Duration;
 
@@ -15,6 +19,7 @@ use serde_json::json;
 use crate::cloud::Cloud;
 use crate::devices::{Command, DeviceDriver, Refused};
 use crate::events::{EventStream, Query, Received};
+use crate::outcomes::Outcomes;
 use crate::secrets::{self, payload};
 use crate::tenant::{Device, Tenant};
 use crate::wait::eventually;
@@ -210,21 +215,28 @@ pub async fn row_18_of_two_waits_the_newest_gets_the_command_and_only_that_one<D
 ) {
     let tenant = cloud.tenant().await;
     let device = tenant.device().await;
+    let mut outcomes = Outcomes::of(&tenant, &device).await;
     let older = Waiting::begin(driver, &tenant, &device, LONG).await;
     let newer = Waiting::begin(driver, &tenant, &device, LONG).await;
-    tenant.command(&device, "first", &payload()).await;
-    assert_eq!(newer.end().await.map(|command| command.name), Some("first".into()));
+    let first = tenant.command(&device, "first", &payload()).await;
+    assert_eq!(newer.end().await.map(|command| command.id).as_ref(), Some(&first));
+    let [delivered] = &outcomes.until_settled(&first).await[..] else { panic!("one outcome") };
+    assert!(delivered.starts_with("delivered"), "{delivered}");
     assert!(!older.is_over());
     let second = Waiting::begin(driver, &tenant, &device, SHORT).await;
     assert_eq!(second.end().await, None);
     // The newest wait was closed by its device: that may reach the server after this command.
-    let answered = eventually("the older wait gets a command", || async {
-        tenant.command(&device, "second", &payload()).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        older.is_over().then_some(())
-    });
-    answered.await;
-    assert_eq!(older.end().await.map(|command| command.name), Some("second".into()));
+    let mut missed = Vec::new();
+    while !older.is_over() {
+        let id = tenant.command(&device, "second", &payload()).await;
+        if outcomes.end(&id).await.starts_with("undelivered") {
+            missed.push(id);
+        } else {
+            break;
+        }
+    }
+    let received = older.end().await.map(|command| command.id).expect("the older wait gets a command");
+    assert!(!missed.contains(&received), "what a device received is not reported undelivered");
 }
 
 /// Deleting a device ends its waits and lets it in no more.

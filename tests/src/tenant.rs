@@ -58,6 +58,12 @@ impl Tenant {
         Self { app: self.app.clone(), cloud: cloud.clone(), api, gate: cloud.gate() }
     }
 
+    /// Returns this application with its devices at another gate.
+    #[must_use]
+    pub fn through(&self, gate: Gate) -> Self {
+        Self { gate, ..self.clone() }
+    }
+
     /// Returns where devices connect: all of this application at the same place.
     pub fn gate(&self) -> Gate {
         self.gate

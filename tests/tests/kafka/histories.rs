@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use tests::actors::Stage;
+use tests::chaos::settled;
 use tests::fleet::{Fleet, Shape};
-use tests::history::judge;
+use tests::history::{Found, judge};
 use tests::kafka::{Topics, given};
 use tests::wait::eventually;
 
@@ -28,12 +29,16 @@ async fn every_command_reaches_its_device_once_and_in_order_and_nobody_else() {
     while let Some(device) = devices.join_next().await {
         device.unwrap();
     }
-    let verdict = judge(&stage.history().operations(), &Vec::new(), TTL);
+    let outcomes = Some(settled(fleet.topics(), stage.history()).await);
+    let found = Found { telemetry: Vec::new(), outcomes };
+    let verdict = judge(&stage.history().operations(), &found, TTL);
+    eprintln!("{:?}", verdict.outcomes);
     // Telemetry is not what this is about: its faults would be that nothing was kept.
     let faults: Vec<_> =
         verdict.faults.iter().filter(|fault| !fault.starts_with("lost: telemetry")).collect();
     assert!(faults.is_empty(), "{faults:#?}");
     assert_eq!(verdict.commands["accepted, received"], COMMANDS);
+    assert!(verdict.outcomes.keys().all(|end| end.starts_with("delivered")), "{:?}", verdict.outcomes);
 }
 
 #[tokio::test(flavor = "multi_thread")]

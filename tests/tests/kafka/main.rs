@@ -6,6 +6,7 @@
 
 mod foreign;
 mod histories;
+mod kept_commands;
 mod outages;
 mod replicas;
 mod scenarios;

@@ -1,6 +1,6 @@
-//! Rows 14, 21, 23 and 26: several replicas that hold the same device, one after the other.
+//! Rows 12, 14, 21, 23 and 26: several replicas that hold the same device, one after the other.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use common::channel::Channel;
@@ -9,10 +9,11 @@ use tests::devices::{DeviceDriver, HttpDevice};
 use tests::fleet::{Fleet, Kind, Shape, shared};
 use tests::kafka::Topics;
 use tests::mqtt::{Client, Version};
+use tests::outcomes::Outcomes;
 use tests::process::Signal;
 use tests::secrets::payload;
 use tests::tenant::{Device, Tenant};
-use tests::wait::{eventually, within};
+use tests::wait::within;
 use tests::waiting::LONG;
 use tokio_util::sync::CancellationToken;
 
@@ -26,9 +27,11 @@ async fn subscribed(gate: Gate, version: Version, device: &Device) -> Client {
 }
 
 async fn assert_gets_the_next(tenant: &Tenant, device: &Device, client: &mut Client) {
+    let mut outcomes = Outcomes::of(tenant, device).await;
     let sent = payload();
-    tenant.command(device, "next", &sent).await;
+    let id = tenant.command(device, "next", &sent).await;
     assert_eq!(client.message().await.unwrap().payload, sent.as_bytes());
+    assert_eq!(outcomes.until_settled(&id).await, ["delivered: puback"], "it has one owner");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,43 +56,28 @@ async fn row_14_the_same_client_id_on_another_replica_takes_the_session_over() {
     }
 }
 
-/// Commands that are sent while a device moves to and fro: none comes twice, on the old or the new connection.
+/// Commands that are sent while a device moves to and fro: each has one owner, and what is told of it is what it saw.
 #[tokio::test(flavor = "multi_thread")]
-async fn row_14_a_device_that_moves_under_load_gets_no_command_twice() {
+async fn row_14_a_device_that_moves_under_load_gets_each_command_once_by_its_one_owner() {
     const MOVES: usize = 40;
     let Some(fleet) = shared("row 14 under load") else { return };
     let tenant = fleet.cloud().tenant().await;
     let device = tenant.device().await;
     let stop = CancellationToken::new();
-    let senders: Vec<_> = (0..3)
-        .map(|_| {
-            let (tenant, device, stop) = (tenant.clone(), device.clone(), stop.clone());
-            tokio::spawn(async move {
-                let mut sent = 0;
-                while !stop.is_cancelled() {
-                    tenant.command(&device, "moving", &payload()).await;
-                    sent += 1;
-                }
-                sent
-            })
-        })
-        .collect();
+    let senders: Vec<_> = (0..3).map(|_| tokio::spawn(send_until(&tenant, &device, &stop))).collect();
     let mut connections = tokio::task::JoinSet::new();
     for round in 0..MOVES {
-        let mut client = subscribed(fleet.cloud().gates()[round % 2], Version::V5, &device).await;
-        connections.spawn(async move {
-            let mut ids = Vec::new();
-            while let Some(message) = client.message().await {
-                ids.extend(message.properties.user("command-id").map(str::to_owned));
-            }
-            ids
-        });
+        let client = subscribed(fleet.cloud().gates()[round % 2], Version::V5, &device).await;
+        connections.spawn(receive_all(client));
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     stop.cancel();
-    let mut sent = 0;
+    let mut ends = HashMap::new();
+    let mut outcomes = Outcomes::of(&tenant, &device).await;
     for sender in senders {
-        sent += sender.await.unwrap();
+        for id in sender.await.unwrap() {
+            ends.insert(id.clone(), outcomes.end(&id).await);
+        }
     }
     tenant.api.delete(&tenant.path(&device)).await.expect_status(204);
     let mut received = Vec::new();
@@ -97,9 +85,43 @@ async fn row_14_a_device_that_moves_under_load_gets_no_command_twice() {
         received.extend(ids.unwrap());
     }
     let different: HashSet<_> = received.iter().collect();
-    eprintln!("{MOVES} moves: {sent} commands sent, {} received", received.len());
+    eprintln!("{MOVES} moves: {} commands sent, {} received", ends.len(), received.len());
     assert_eq!(different.len(), received.len(), "a command came twice");
-    assert!(received.len() > MOVES, "{} of {sent} commands came", received.len());
+    assert!(received.len() > MOVES, "{} of {} commands came", received.len(), ends.len());
+    for (id, end) in &ends {
+        let fits = match end.as_str() {
+            "delivered: puback" => different.contains(id),
+            "undelivered: not-connected" => !different.contains(id),
+            "undelivered: connection-lost" => true,
+            _ => false,
+        };
+        assert!(fits, "{id}: {end}; received: {}", different.contains(id));
+    }
+}
+
+/// Sends commands without `ttl` as fast as they are accepted, and returns their ids.
+fn send_until(
+    tenant: &Tenant,
+    device: &Device,
+    stop: &CancellationToken,
+) -> impl Future<Output = Vec<String>> + Send + 'static {
+    let (tenant, device, stop) = (tenant.clone(), device.clone(), stop.clone());
+    async move {
+        let mut ids = Vec::new();
+        while !stop.is_cancelled() {
+            ids.push(tenant.command(&device, "moving", &payload()).await);
+        }
+        ids
+    }
+}
+
+/// Receives until the session ends, and returns the ids of the commands.
+async fn receive_all(mut client: Client) -> Vec<String> {
+    let mut ids = Vec::new();
+    while let Some(message) = client.message().await {
+        ids.extend(message.properties.user("command-id").map(str::to_owned));
+    }
+    ids
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,6 +131,7 @@ async fn row_14_sessions_that_connect_at_the_same_time_leave_one() {
     let gates = fleet.cloud().gates();
     for _ in 0..10 {
         let device = tenant.device().await;
+        let mut outcomes = Outcomes::of(&tenant, &device).await;
         let at = |gate: usize| {
             let (gate, device) = (gates[gate], device.clone());
             async move {
@@ -118,12 +141,41 @@ async fn row_14_sessions_that_connect_at_the_same_time_leave_one() {
             }
         };
         let (one, other) = tokio::join!(at(0), at(1));
-        tenant.command(&device, "only-once", &payload()).await;
+        let id = tenant.command(&device, "only-once", &payload()).await;
         let mut got = Vec::new();
         for mut client in [one, other].into_iter().flatten() {
             got.push(within("a command or the end", client.message()).await.is_some());
         }
         assert_eq!(got.iter().filter(|got| **got).count(), 1, "{got:?}");
+        assert_eq!(outcomes.until_settled(&id).await, ["delivered: puback"], "it has one owner");
+    }
+}
+
+/// A command that the old replica's session did not acknowledge: only one with `ttl` comes again, on the new replica.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_12_a_device_that_reconnects_to_another_replica_gets_a_command_again_only_with_ttl() {
+    let Some(fleet) = shared("row 12") else { return };
+    let tenant = fleet.cloud().tenant().await;
+    let gates = fleet.cloud().gates();
+    for version in [Version::V311, Version::V5] {
+        let device = tenant.device().await;
+        let mut outcomes = Outcomes::of(&tenant, &device).await;
+        let mut old = subscribed(gates[0], version, &device).await;
+        let plain = tenant.command(&device, "plain", &payload()).await;
+        old.unacknowledged_message().await.unwrap();
+        let sent = payload();
+        let kept = tenant.submit(&device, "kept?ttl=10m", &sent).await.expect_status(202).json();
+        let kept = kept["id"].as_str().unwrap().to_owned();
+        old.unacknowledged_message().await.unwrap();
+        let mut new = subscribed(gates[1], version, &device).await;
+        let again = new.message().await.unwrap();
+        assert_eq!((&again.payload[..], again.dup), (sent.as_bytes(), false));
+        old.closed().await;
+        assert_eq!(outcomes.until_settled(&plain).await, ["undelivered: connection-lost"]);
+        let told = ["pending", "pending: connection-lost", "delivered: puback"];
+        assert_eq!(outcomes.until_settled(&kept).await, told, "{version:?}");
+        new.ping().await;
+        assert_eq!(new.waiting_messages(), 0, "{version:?}");
     }
 }
 
@@ -170,19 +222,16 @@ async fn row_23_a_command_that_lapsed_while_the_replica_lagged_is_not_delivered(
     let mut fleet = Fleet::start(Topics::new(servers), shape, &[]).await;
     let tenant = fleet.cloud().tenant().await;
     let device = tenant.device().await;
+    let mut outcomes = Outcomes::of(&tenant, &device).await;
     let mut client = subscribed(tenant.gate(), Version::V5, &device).await;
     fleet.of(Kind::Mqtt)[0].signal(Signal::Stop);
-    tenant.command_with_ttl(&device, "late", "1s").await;
+    let late = tenant.command_with_ttl(&device, "late", "1s").await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let in_time = tenant.command(&device, "in-time", &payload()).await;
     fleet.of(Kind::Mqtt)[0].signal(Signal::Continue);
     let message = client.message().await.unwrap();
     assert_eq!(message.properties.user("command-id"), Some(in_time.as_str()));
-    let part = &fleet.of(Kind::Mqtt)[0];
-    eventually("the lapse is counted", || async {
-        (part.metric("drogue_commands_total{state=\"expired\",detail=\"\"}").await >= 1.0).then_some(())
-    })
-    .await;
+    assert_eq!(outcomes.end(&late).await, "expired");
 }
 
 /// The reader of a replica was away while its records were deleted: its devices connect anew, and get what comes then.
