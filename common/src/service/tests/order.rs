@@ -54,7 +54,7 @@ async fn behind_a_gap_a_replica_is_another_one() {
     let session = fixture.log_in().await.unwrap();
     let connection = fixture.connect(&session).await;
     assert_ne!(fixture.last_connected().id.incarnation, before);
-    eventually("the new one is heard of", || fixture.service.shared.look().alive).await;
+    eventually("the new one is heard of", || fixture.service.shared.look(&fixture.device).alive).await;
     fixture.channel.send(fixture.command("set"));
     assert_eq!(received(&connection).await.1, "set");
 }
