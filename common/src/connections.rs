@@ -298,12 +298,12 @@ impl ConnectionTable {
     ///
     /// What those of this replica own and nobody has taken yet is dropped: it is the tracker's now.
     pub fn lapsed(&mut self, partition: Partition, incarnation: &EventId) -> Vec<Effect> {
-        let mut effects = Vec::new();
+        let (mut effects, own) = (Vec::new(), &self.own);
         self.devices.retain(|device, held| {
             if held.partition == Some(partition) {
                 effects.extend(held.lapsed(device, incarnation));
             }
-            !held.is_over()
+            !held.is_over(own)
         });
         effects
     }
@@ -318,10 +318,10 @@ impl ConnectionTable {
     /// declared lapsed.
     pub fn interrupt(&mut self, incarnation: EventId) -> Vec<Effect> {
         self.start(incarnation);
-        let mut effects = Vec::new();
+        let (mut effects, own) = (Vec::new(), &self.own);
         self.devices.retain(|device, held| {
             effects.extend(held.interrupt(device));
-            !held.is_over()
+            !held.is_over(own)
         });
         effects
     }
@@ -340,7 +340,7 @@ impl ConnectionTable {
     ) -> Vec<Effect> {
         let Some(held) = self.devices.get_mut(device) else { return Vec::new() };
         let effects = change(held, &self.own);
-        if held.is_over() {
+        if held.is_over(&self.own) {
             self.devices.remove(device);
         }
         effects

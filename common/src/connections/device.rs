@@ -5,7 +5,7 @@ mod connection;
 use crate::channel::{Partition, Place};
 use crate::command::Command;
 use crate::id::{ConnectionRef, DeviceKey, EventId};
-use crate::order::{Began, DeviceOrder};
+use crate::order::{Began, DeviceOrder, Live};
 use crate::outcome::Outcome;
 use crate::records::{Connected, Handover};
 
@@ -24,12 +24,19 @@ pub(super) struct Device {
     order: DeviceOrder,
     /// The connections of this replica, and those whose end is yet to be read.
     pub(super) connections: Vec<Connection>,
+    /// Repeats of their records that are on their way: of connections that may have ended, or got another id, by then.
+    unread_repeats: u32,
 }
 
 impl Default for Device {
     fn default() -> Self {
         // Most devices have one connection, and there may be hundreds of thousands of them.
-        Self { partition: None, order: DeviceOrder::default(), connections: Vec::with_capacity(1) }
+        Self {
+            partition: None,
+            order: DeviceOrder::default(),
+            connections: Vec::with_capacity(1),
+            unread_repeats: 0,
+        }
     }
 }
 
@@ -39,9 +46,11 @@ impl Device {
         self.connections.iter().filter(|connection| connection.open).count()
     }
 
-    /// Tells whether nothing that the log says of it can concern this replica.
-    pub(super) fn is_over(&self) -> bool {
-        self.connections.is_empty()
+    /// Tells whether nothing that the log says of it can concern this replica, whose starts are `own`: by what was read,
+    /// and is on its way, it has no connection here.
+    pub(super) fn is_over(&self, own: &[EventId]) -> bool {
+        let is_own = |live: &Live| own.contains(&live.id.incarnation);
+        self.connections.is_empty() && self.unread_repeats == 0 && !self.order.live().iter().any(is_own)
     }
 
     /// Finds a connection that is open.
@@ -80,12 +89,19 @@ impl Device {
         let here = own.contains(&record.id.incarnation);
         let mut effects = Vec::new();
         if here {
-            let effect = match self.of(&record.id) {
-                Some(connection) => connection.recorded(device, record, began != Began::Ignored),
-                // This replica no longer holds it.
-                None => Some(Effect::Disconnected(device.clone(), record.id.clone())),
+            if record.repeats.is_some() {
+                self.unread_repeats = self.unread_repeats.saturating_sub(1);
+            }
+            let is_live = self.order.get(&record.id).is_some();
+            let (holds, anew) = match self.of(&record.id) {
+                Some(connection) => connection.recorded(record, is_live),
+                None => (false, None),
             };
-            effects.extend(effect);
+            if !holds {
+                // Who began to read later than this replica may take it for live.
+                effects.push(Effect::Disconnected(device.clone(), record.id.clone()));
+            }
+            effects.extend(anew.map(|handle| Effect::AnnounceAnew(device.clone(), handle)));
         }
         if let Began::Live(Some(older)) = began
             && let Some(connection) = self.of(&older.id)
@@ -157,17 +173,20 @@ impl Device {
 
     /// Returns the records of its live connections, which are written once more.
     pub(super) fn repeat(&mut self) -> impl Iterator<Item = Connected> {
-        let Self { order, connections, .. } = self;
-        let open = connections.iter_mut().filter(|connection| connection.open);
+        let Self { order, connections, unread_repeats, .. } = self;
+        let open = connections.iter().filter(|connection| connection.open);
         open.filter_map(|connection| {
             let place = order.get(connection.id.as_ref()?)?.place;
-            connection.repeat(place)
+            let repeated = connection.repeat(place)?;
+            *unread_repeats += 1;
+            Some(repeated)
         })
     }
 
     /// Ends its connections; those whose record is yet to be read are remembered until it was, and its end.
     pub(super) fn interrupt(&mut self, device: &DeviceKey) -> Vec<Effect> {
         self.order = DeviceOrder::default();
+        self.unread_repeats = 0;
         let mut effects = Vec::new();
         for connection in &mut self.connections {
             connection.queue.clear();
@@ -176,7 +195,6 @@ impl Device {
             if connection.stage != Stage::Announced {
                 // The lapse of the start whose connection this was ends it in the log.
                 connection.stage = Stage::Over;
-                connection.unread_repeats = 0;
             }
             effects.extend(connection.say_its_end(device));
         }

@@ -19,7 +19,8 @@ use crate::tracker::{Change, Places, Row, Step};
 /// The columns that are written: [`columns`], and these.
 const COLUMNS: usize = 18;
 
-/// What is done where the row is there. A state changes as [`State::admits`] says, or stays, with a longer history.
+/// What is done where the row is there. A state changes as [`State::admits`] says, or stays, with a longer history; one that
+/// was ended here without that anybody was told gives way to what the log says.
 /// Whether it is handed is for compare-and-set to say, until it is settled; the attempt never falls.
 const ON_CONFLICT: &str = "ON CONFLICT (id) DO UPDATE SET \
     partition_number = excluded.partition_number, \
@@ -29,7 +30,7 @@ const ON_CONFLICT: &str = "ON CONFLICT (id) DO UPDATE SET \
     handed = CASE WHEN excluded.state IN ('accepted', 'pending') THEN commands.handed ELSE 0 END, \
     attempt = CASE WHEN excluded.attempt > commands.attempt THEN excluded.attempt ELSE commands.attempt END, \
     history = excluded.history, \
-    told = excluded.told, \
+    told = CASE WHEN excluded.told > commands.told THEN excluded.told ELSE commands.told END, \
     updated = excluded.updated, \
     content_type = CASE WHEN commands.payload IS NULL AND excluded.payload IS NOT NULL \
         THEN excluded.content_type ELSE commands.content_type END, \
@@ -37,7 +38,8 @@ const ON_CONFLICT: &str = "ON CONFLICT (id) DO UPDATE SET \
         THEN COALESCE(commands.payload, excluded.payload) END \
     WHERE commands.state = excluded.state \
     OR (commands.state IN ('accepted', 'pending') AND excluded.state <> 'accepted') \
-    OR (commands.state = 'delivered' AND excluded.state = 'replied')";
+    OR (commands.state = 'delivered' AND excluded.state = 'replied') \
+    OR (commands.told = 0 AND excluded.told = 1 AND commands.state NOT IN ('accepted', 'pending'))";
 
 impl Ledger {
     /// Writes a batch: all of it, or nothing. A row that was settled otherwise meanwhile stays as it is.
@@ -132,7 +134,8 @@ async fn add(connection: &mut AnyConnection, outcome: &Transition, now: i64) -> 
         return Ok(());
     }
     row.history.push(Step { state, attempt, time: outcome.time, reason: outcome.reason });
-    if row.state.admits(state) {
+    let untold = row.state.is_settled() && !row.told && state.is_settled();
+    if row.state.admits(state) || untold {
         (row.state, row.reason) = (state, outcome.reason);
     }
     let settled = i64::from(row.state.is_settled());

@@ -63,7 +63,8 @@ impl CommandHandler {
     fn take(&mut self, event: Event, record: &dyn Record) -> Result<(), Malformed> {
         if event.kind == COMMAND_TYPE {
             let command = Command::from_event(event, self.shared.limits.command_lifetime)?;
-            let (device, look) = (command.device.clone(), self.shared.look());
+            let device = command.device.clone();
+            let look = self.shared.look(&device);
             self.change(&device, |table| table.command(command, look));
             return Ok(());
         }
@@ -78,7 +79,7 @@ impl CommandHandler {
             }
             Some(OrderRecord::Handover(handover)) => {
                 if self.counts(record.partition(), handover.epoch) {
-                    let look = self.shared.look();
+                    let look = self.shared.look(&device);
                     self.change(&device, |table| table.handover(&device, handover, &event.id, look));
                 }
             }
@@ -100,7 +101,7 @@ impl CommandHandler {
         match OrderRecord::from_event(event)? {
             Some(OrderRecord::Lapsed(lapsed)) => {
                 if lapsed.epoch.is_none_or(|epoch| self.counts(partition, epoch)) {
-                    self.shared.lapsed(partition, &lapsed.incarnation);
+                    self.shared.lapsed(partition, &lapsed.incarnation, lapsed.epoch.is_none());
                 }
             }
             Some(OrderRecord::Announce(announce)) => {

@@ -75,7 +75,7 @@ impl Connection {
     /// Polls for the next command, like [`Connection::receive`].
     pub fn poll_receive(&self, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
         loop {
-            let look = self.shared.look();
+            let look = self.shared.look(&self.device);
             let mut table = self.shared.connections.of(self.device.as_str().as_bytes());
             let taken = table.take(&self.device, self.handle, context.waker(), look);
             // Under the lock, so that a lapse that is read meanwhile concerns the command.

@@ -39,7 +39,7 @@ impl Delivery {
     /// for dead.
     pub fn begin(&mut self) -> Option<Command> {
         let State::Held(assigned) = std::mem::replace(&mut self.state, State::Done) else { return None };
-        let look = self.shared.look();
+        let look = self.shared.look(&assigned.command.device);
         if !look.alive || self.shared.pulse.lapses() != self.lapses {
             self.shared.released(*assigned, None);
             return None;

@@ -41,6 +41,8 @@ pub(super) enum Report {
     Repeat(Partition, Vec<(DeviceKey, Connected)>, Announced),
     /// The connections of a start of this replica have ended, in every partition.
     Lapse(EventId),
+    /// The same in one partition, where nobody heard of this start for too long.
+    Silent(Partition, EventId),
     /// Nothing: dropped when all before it are in the channel.
     Flush(oneshot::Sender<()>),
 }
@@ -161,6 +163,7 @@ impl Publisher {
                 self.say_in(partition, OrderRecord::Announced(announced)).await;
             }
             Report::Lapse(incarnation) => self.lapse(incarnation).await,
+            Report::Silent(partition, incarnation) => self.lapse_in(partition, incarnation).await,
             Report::Flush(done) => {
                 self.settle().await;
                 drop(done);
@@ -182,9 +185,12 @@ impl Publisher {
 
     async fn lapse(&mut self, incarnation: EventId) {
         for partition in 0..self.sink.partitions() {
-            let record = Lapsed { incarnation: incarnation.clone(), epoch: None };
-            self.say_in(Partition(partition), OrderRecord::Lapsed(record)).await;
+            self.lapse_in(Partition(partition), incarnation.clone()).await;
         }
+    }
+
+    async fn lapse_in(&mut self, partition: Partition, incarnation: EventId) {
+        self.say_in(partition, OrderRecord::Lapsed(Lapsed { incarnation, epoch: None })).await;
     }
 
     async fn say_in(&mut self, partition: Partition, record: OrderRecord) {

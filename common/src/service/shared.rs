@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 
-use super::heartbeat::Pulse;
+use super::heartbeat::{Beat, Pulse};
 use super::meters::{self, Meters};
 use super::replies::Replies;
 use super::reports::{Attempt, Report, Reports};
@@ -54,7 +54,7 @@ impl Shared {
         let connections = Shards::<ConnectionTable>::default();
         connections.each().for_each(|mut table| table.start(incarnation.clone()));
         Self {
-            pulse: Pulse::new(incarnation, limits.lapse_after),
+            pulse: Pulse::new(incarnation, limits.lapse_after, sink.partitions(), clock.instant()),
             sink,
             authenticator,
             replies,
@@ -75,10 +75,27 @@ impl Shared {
         self.counter.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Takes the look that comes before a judgement.
-    pub(super) fn look(&self) -> Look {
-        let now = self.clock.now();
-        Look { now, alive: self.pulse.is_young(now.instant) }
+    /// Takes the look that comes before a judgement on a command of a device.
+    pub(super) fn look(&self, device: &DeviceKey) -> Look {
+        let alive = self.is_heard(self.sink.partition_of(device));
+        Look { now: self.clock.now(), alive }
+    }
+
+    /// Tells whether others know in a partition that this replica lives. If it finds that none can have known for so long
+    /// that a tracker may count on its death, it calls itself dead there, once: what it owns is the tracker's then.
+    pub(super) fn is_heard(&self, partition: Partition) -> bool {
+        match self.pulse.look(partition, self.clock.instant()) {
+            Beat::Young => true,
+            Beat::Old => false,
+            Beat::FellSilent => {
+                tracing::warn!(
+                    partition = partition.0,
+                    "no heartbeat was taken for too long: this replica lapses"
+                );
+                self.reports.send(Report::Silent(partition, self.pulse.incarnation()));
+                false
+            }
+        }
     }
 
     pub(super) fn change(&self, change: &Change) {
@@ -125,7 +142,7 @@ impl Shared {
 
     /// Closes a connection.
     pub(super) fn disconnect(&self, device: &DeviceKey, handle: Handle) {
-        let (look, quietly) = (self.look(), self.closing.load(Ordering::Acquire));
+        let (look, quietly) = (self.look(device), self.closing.load(Ordering::Acquire));
         let mut table = self.connections.of(device.as_str().as_bytes());
         let effects = table.disconnect(device, handle, look, quietly);
         drop(table);
@@ -190,8 +207,8 @@ impl Shared {
         self.reports.send(Report::Record(device, Box::new(record)));
     }
 
-    /// Takes the record that a replica has lapsed in a partition.
-    pub(super) fn lapsed(&self, partition: Partition, incarnation: &EventId) {
+    /// Takes the record that a replica has lapsed in a partition; `by_itself`: so it says.
+    pub(super) fn lapsed(&self, partition: Partition, incarnation: &EventId, by_itself: bool) {
         let own = *incarnation == self.pulse.incarnation();
         if own {
             self.pulse.lapse();
@@ -199,6 +216,9 @@ impl Shared {
         self.change_connections(|table| table.lapsed(partition, incarnation));
         if own {
             self.pulse.lapse();
+            if by_itself {
+                self.pulse.read_own_lapse(partition, self.clock.instant());
+            }
             if !self.closing.load(Ordering::Acquire) {
                 meters::lapsed();
                 tracing::warn!(
@@ -213,7 +233,7 @@ impl Shared {
     /// must be declared lapsed.
     pub(super) fn start_over(&self) -> EventId {
         let incarnation = new_event_id(self.clock.wall());
-        let before = self.pulse.renew(incarnation.clone());
+        let before = self.pulse.renew(incarnation.clone(), self.clock.instant());
         self.pulse.lapse();
         self.change_connections(|table| table.interrupt(incarnation.clone()));
         self.pulse.lapse();

@@ -35,8 +35,6 @@ pub(in crate::connections) struct Connection {
     pub(super) open: bool,
     /// The record of its end was asked for.
     end_is_said: bool,
-    /// Repeats of its record that are on their way.
-    pub(super) unread_repeats: u32,
     pub(super) queue: VecDeque<Assigned>,
     pub(super) waker: Option<Waker>,
 }
@@ -51,7 +49,6 @@ impl Connection {
             stage: Stage::New,
             open: true,
             end_is_said: false,
-            unread_repeats: 0,
             queue: VecDeque::new(),
             waker: None,
         }
@@ -68,11 +65,10 @@ impl Connection {
 
     /// Tells whether the log may still say something of it.
     pub(super) fn is_awaited(&self) -> bool {
-        let in_log = match self.stage {
+        match self.stage {
             Stage::New | Stage::Over => false,
             Stage::Announced | Stage::Live => true,
-        };
-        in_log || self.unread_repeats > 0
+        }
     }
 
     /// Asks for the record of its end, once, if the log has it or will.
@@ -89,7 +85,6 @@ impl Connection {
         }
         self.stage = Stage::Announced;
         self.end_is_said = false;
-        self.unread_repeats = 0;
         self.id = Some(id.clone());
         Some(self.record(id))
     }
@@ -107,31 +102,26 @@ impl Connection {
     }
 
     /// Returns its record once more. `place` is that of the first.
-    pub(super) fn repeat(&mut self, place: Place) -> Option<Connected> {
+    pub(super) fn repeat(&self, place: Place) -> Option<Connected> {
         let id = self.id.clone()?;
-        self.unread_repeats += 1;
         Some(Connected { repeats: Some(place), ..self.record(id) })
     }
 
-    /// Takes note that its record was read; `counts` if by it the connection became live.
-    pub(super) fn recorded(
-        &mut self,
-        device: &DeviceKey,
-        record: &Connected,
-        counts: bool,
-    ) -> Option<Effect> {
+    /// Takes note that its record was read; `is_live` if by all that was read it is live now. Tells whether this replica
+    /// holds it, or has said its end behind this record, and whether it must be announced anew.
+    pub(super) fn recorded(&mut self, record: &Connected, is_live: bool) -> (bool, Option<Handle>) {
         if record.repeats.is_some() {
-            self.unread_repeats = self.unread_repeats.saturating_sub(1);
-            let ended = !self.open || self.stage == Stage::Over;
-            return ended.then(|| Effect::Disconnected(device.clone(), record.id.clone()));
+            return (is_live && self.open && self.stage == Stage::Live, None);
         }
-        self.stage = match (self.stage, counts) {
-            (Stage::Announced, true) => Stage::Live,
-            (Stage::Announced, false) if self.open => Stage::New,
-            (Stage::Announced, false) => Stage::Over,
-            (stage @ (Stage::New | Stage::Live | Stage::Over), _) => stage,
+        if self.stage != Stage::Announced {
+            return (is_live, None);
+        }
+        self.stage = match (is_live, self.open) {
+            (true, _) => Stage::Live,
+            (false, true) => Stage::New,
+            (false, false) => Stage::Over,
         };
-        (self.stage == Stage::New).then(|| Effect::AnnounceAnew(device.clone(), self.handle))
+        (is_live, (self.stage == Stage::New).then_some(self.handle))
     }
 
     /// Takes the lapse of this replica, which ended it in the log: what nobody has taken is the tracker's.

@@ -128,16 +128,53 @@ fn a_repeated_record_changes_nothing_and_is_ended_if_the_connection_is() {
     replica.close(&device, session);
     replica.send(&device, "c");
     assert_eq!(replica.taken(&device, wait), "c");
-    // Somebody who knows of the wait by its repeat alone must hear that it is over.
     replica.close(&device, wait);
-    assert_eq!(replica.ends(), 2);
+    assert_eq!(replica.ends(), 1, "the log has ended the wait");
     assert!(replica.holds(&device));
     for (device, record) in repeated {
         replica.write(&device, OrderRecord::Connected(record));
     }
     replica.catch_up();
-    assert_eq!(replica.ends(), 4);
+    // Somebody who knows of them by their repeats alone must hear that they are over.
+    assert_eq!(replica.ends(), 3);
     assert!(!replica.holds(&device));
+}
+
+#[test]
+fn a_record_by_which_a_connection_is_not_live_is_ended_before_it_is_announced_anew() {
+    let (mut replica, device) = (Replica::new(), device(1));
+    let first = replica.open(&device, Capacity::Queue(9), None, None).unwrap();
+    let second = replica.open(&device, Capacity::Queue(9), None, None).unwrap();
+    let id = replica.last_id();
+    // Their records change places: for those who read both, the first means nothing.
+    replica.log.swap(0, 1);
+    replica.catch_up();
+    assert_eq!(replica.ends(), 1);
+    assert!(matches!(&replica.log[2], Entry::Record(_, OrderRecord::Disconnected(ended)) if ended.id != id));
+    replica.send(&device, "c");
+    assert_eq!(replica.taken(&device, first), "c");
+    assert_eq!(replica.take(&device, second), Taken::Nothing);
+}
+
+#[test]
+fn what_is_repeated_of_a_connection_that_lapsed_meanwhile_is_ended() {
+    let (mut replica, device) = (Replica::new(), device(1));
+    let session = replica.connect(&device, Capacity::Queue(9));
+    let (id, repeated) = (replica.last_id(), replica.table.repeat(HERE));
+    // The lapse is read, and before the connection is announced anew, its repeated record.
+    let lapsed = replica.table.lapsed(HERE, &incarnation("here"));
+    let effects = replica.table.connected(&device, &repeated[0].1, HERE, Place(9));
+    assert!(matches!(&effects[..], [Effect::Disconnected(_, ended)] if *ended == id), "{effects:?}");
+    replica
+        .log
+        .extend(repeated.into_iter().map(|(_, r)| Entry::Record(device.clone(), OrderRecord::Connected(r))));
+    replica.read += 1;
+    replica.carry_out(effects);
+    replica.carry_out(lapsed);
+    replica.catch_up();
+    replica.send(&device, "c");
+    assert_eq!(replica.taken(&device, session), "c");
+    assert_eq!(replica.table.repeat(HERE).len(), 1, "it has one life");
 }
 
 #[test]

@@ -59,7 +59,7 @@ async fn behind_a_gap_a_replica_is_another_one() {
     let heard = |event: &Event| OrderRecord::from_event(event) == Ok(Some(alive.clone()));
     eventually("the new one is heard of", || fixture.channel.events(Channel::Commands).iter().any(heard))
         .await;
-    eventually("it knows that", || fixture.service.shared.look().alive).await;
+    eventually("it knows that", || fixture.service.shared.look(&fixture.device).alive).await;
     fixture.channel.send(fixture.command("set"));
     assert_eq!(received(&connection).await.1, "set");
 }

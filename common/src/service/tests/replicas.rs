@@ -132,19 +132,30 @@ async fn a_tracker_that_was_replaced_is_not_heard() {
     assert_eq!(first.last_connected().id, id, "nothing was announced anew");
 }
 
-/// A replica whose heartbeat is old after a third of a second.
-async fn short_lived() -> Fixture {
-    let (heartbeat_interval, lapse_after) = (Duration::from_millis(20), Duration::from_millis(400));
+/// A replica that beats fast, and has fallen silent after a while.
+async fn short_lived(lapse_after: Duration) -> Fixture {
+    let heartbeat_interval = Duration::from_millis(20);
     Fixture::new(Limits { heartbeat_interval, lapse_after, ..Limits::default() }).await
 }
 
+fn heartbeats(fixture: &Fixture) -> usize {
+    heartbeats_in(&fixture.channel)
+}
+
+fn heartbeats_in(channel: &MemoryChannel) -> usize {
+    let events = channel.events(Channel::Commands);
+    let heartbeats = events.iter().filter(|event| event.kind == "io.drogue.replica.alive.v1");
+    heartbeats.inspect(|event| assert_eq!(event.device, DeviceKey::all())).count()
+}
+
 fn is_alive(fixture: &Fixture) -> bool {
-    fixture.service.shared.look().alive
+    fixture.service.shared.look(&fixture.device).alive
 }
 
 #[tokio::test]
 async fn while_its_heartbeat_is_not_heard_a_replica_hands_nothing_out() {
-    let fixture = short_lived().await;
+    // It is old long before it has fallen silent.
+    let fixture = short_lived(Duration::from_secs(5)).await;
     let session = fixture.log_in().await.unwrap();
     let connection = Arc::new(fixture.connect(&session).await);
     fixture.channel.send(fixture.command("in-hand"));
@@ -165,17 +176,67 @@ async fn while_its_heartbeat_is_not_heard_a_replica_hands_nothing_out() {
 
 #[tokio::test(start_paused = true)]
 async fn a_replica_is_heard_of_as_long_as_its_service_lives() {
-    let fixture = short_lived().await;
-    let count = || {
-        let events = fixture.channel.events(Channel::Commands);
-        let heartbeats = events.iter().filter(|event| event.kind == "io.drogue.replica.alive.v1");
-        heartbeats.inspect(|event| assert_eq!(event.device, DeviceKey::all())).count()
-    };
-    eventually("it beats", || count() >= 5).await;
+    let fixture = short_lived(Duration::from_secs(5)).await;
+    eventually("it beats", || heartbeats(&fixture) >= 5).await;
     let _session = fixture.log_in().await.unwrap();
-    drop(fixture.service);
-    let last = count();
+    let channel = fixture.channel.clone();
+    // The session holds no service.
+    drop(fixture);
+    let last = heartbeats_in(&channel);
     // On the clock of this test.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(count(), last);
+    assert_eq!(heartbeats_in(&channel), last);
+}
+
+/// Waits until a replica has said itself that it lapsed, once or more often.
+async fn calls_itself_dead(fixture: &Fixture) {
+    let incarnation = fixture.service.incarnation();
+    let lapsed = OrderRecord::Lapsed(Lapsed { incarnation, epoch: None });
+    eventually("it calls itself dead", || fixture.records().contains(&lapsed)).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_was_silent_calls_itself_dead_and_announces_itself_anew() {
+    let fixture = short_lived(Duration::from_millis(300)).await;
+    let session = fixture.log_in().await.unwrap();
+    let connection = fixture.connect(&session).await;
+    let before = fixture.last_connected();
+    fixture.channel.send(fixture.command("queued"));
+    // As a pause would do, of which nobody has read: nobody else will say that it lapsed.
+    fixture.channel.mute(Some("io.drogue.replica.alive"));
+    calls_itself_dead(&fixture).await;
+    eventually("it is announced anew", || fixture.last_connected().id != before.id).await;
+    fixture.channel.mute(None);
+    eventually("it is heard of", || is_alive(&fixture)).await;
+    // What it held was the tracker's by then.
+    assert!(nothing(&fixture, &connection).await);
+    fixture.channel.send(fixture.command("next"));
+    assert_eq!(deliver(&connection).await, "next");
+    assert_eq!(fixture.last_connected().id.incarnation, before.id.incarnation);
+    let names = fixture.record_names();
+    // If this takes long, it was silent twice; but it says so once in that time.
+    assert!(
+        names.chunks(2).all(|pair| pair[0] == "connected" && pair.get(1).is_none_or(|next| next == "lapsed"))
+    );
+    assert!(names.len() % 2 == 1, "{names:?}");
+}
+
+#[tokio::test]
+async fn a_replica_that_calls_itself_dead_writes_nothing_before_it_has_read_so() {
+    let fixture = short_lived(Duration::from_millis(300)).await;
+    let session = fixture.log_in().await.unwrap();
+    let connection = fixture.connect(&session).await;
+    fixture.channel.send(fixture.command("queued"));
+    fixture.channel.mute(Some("io.drogue.replica."));
+    let pulse = &fixture.service.shared.pulse;
+    eventually("it has fallen silent", || pulse.is_silent(Partition(0))).await;
+    // It is heard of again, but the word of its lapse is not taken yet.
+    fixture.channel.mute(Some("io.drogue.replica.lapsed"));
+    let heard = heartbeats(&fixture);
+    eventually("it beats again", || heartbeats(&fixture) > heard + 3).await;
+    assert!(!is_alive(&fixture) && nothing(&fixture, &connection).await);
+    fixture.channel.mute(None);
+    calls_itself_dead(&fixture).await;
+    eventually("it is heard of", || is_alive(&fixture)).await;
+    assert!(nothing(&fixture, &connection).await, "what it held was the tracker's");
 }
