@@ -1,41 +1,76 @@
-//! Commands: how long they take from the time at which an application should have sent them to the device.
+//! Commands: how long they take from the time at which an application should have sent them to the device, and to the
+//! answer that the application gets.
+
+mod device;
+mod ledger;
 
 use std::cell::RefCell;
 use std::fmt::Write;
-use std::ops::Range;
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use futures_util::future::try_join_all;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::address::Loopback;
 use crate::connect;
 use crate::drive::{Lane, Stats, run};
 use crate::fleet::{APPLICATION, FleetOptions, Login};
-use crate::histogram::Histogram;
-use crate::pace::{Span, metronome, now};
+use crate::pace::{Pace, Span, metronome, now};
 use crate::process::POLL;
 use crate::progress;
 use crate::report::Figure;
 use crate::telemetry::{self, Protocol};
-use crate::wire::mqtt::Packet;
-use crate::wire::{Answer, Wire, http, mqtt};
+use crate::wire::{Answer, Wire, http};
+use ledger::Ledger;
+pub(crate) use ledger::{body, number};
 
 /// Commands a second, where nothing else is said.
 pub(crate) const RATE: f64 = 200.0;
 
 /// Connections to the API, one command at a time each.
-const SENDERS: usize = 16;
+pub(crate) const SENDERS: usize = 16;
 
 /// How long commands may be on their way after the last was sent.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Where a command's payload has its number.
-const NUMBER: Range<usize> = 6..16;
+/// What an application waits for when it sends a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Goal {
+    /// That the command is accepted.
+    Accepted,
+    /// That the device has it.
+    Delivered,
+    /// The device's reply.
+    Reply,
+}
+
+impl Goal {
+    fn query(self) -> &'static str {
+        match self {
+            Self::Accepted => "",
+            Self::Delivered => "?wait=delivered",
+            Self::Reply => "?wait=reply",
+        }
+    }
+
+    fn status(self) -> u16 {
+        match self {
+            Self::Accepted => 202,
+            Self::Delivered | Self::Reply => 200,
+        }
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            Self::Accepted => "command accepted by the API",
+            Self::Delivered => "submit to delivered, answered by the API",
+            Self::Reply => "submit to reply, answered by the API",
+        }
+    }
+}
 
 /// How commands are sent, and beside what.
 #[derive(Debug, Clone, clap::Args)]
@@ -55,6 +90,10 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = RATE)]
     pub(crate) rate: f64,
 
+    /// Send as many commands as are accepted: 16 connections to the API, with one under way each.
+    #[arg(long, conflicts_with = "rate")]
+    pub(crate) flat_out: bool,
+
     /// Telemetry a second that other devices send meanwhile, by the same protocol.
     #[arg(long)]
     pub(crate) telemetry_rate: Option<f64>,
@@ -62,18 +101,36 @@ pub(crate) struct Options {
     /// How many seconds are measured, after two in which the server warms up.
     #[arg(long, default_value_t = 10.0)]
     pub(crate) seconds: f64,
+
+    /// What the application waits for; for `reply`, the devices reply.
+    #[arg(long, value_name = "GOAL", default_value = "accepted")]
+    pub(crate) wait: Goal,
 }
 
 impl Options {
     /// Sends with the defaults.
     pub(crate) fn new(protocol: Protocol, target: Loopback, seconds: f64) -> Self {
-        Self { protocol, target, devices: 200, rate: RATE, telemetry_rate: None, seconds }
+        Self {
+            protocol,
+            target,
+            devices: 200,
+            rate: RATE,
+            flat_out: false,
+            telemetry_rate: None,
+            seconds,
+            wait: Goal::Accepted,
+        }
     }
 
     fn what(&self) -> String {
         let mut what = format!("command over {}", self.protocol.as_str());
+        // Writing to a string does not fail.
+        match self.wait {
+            Goal::Accepted => {}
+            Goal::Delivered => what.push_str(" with wait=delivered"),
+            Goal::Reply => what.push_str(" with wait=reply"),
+        }
         if let Some(rate) = self.telemetry_rate {
-            // Writing to a string does not fail.
             write!(what, " beside {rate} telemetry/s").ok();
         }
         what
@@ -84,6 +141,14 @@ impl Options {
         options.rate = Some(self.telemetry_rate?);
         Some(options)
     }
+
+    /// Tells each connection to the API when to send.
+    fn paces(&self, span: Span) -> Vec<Pace> {
+        match self.flat_out {
+            true => (0..SENDERS).map(|_| Pace::Closed(span.end)).collect(),
+            false => metronome(self.rate, span, SENDERS),
+        }
+    }
 }
 
 /// Measures commands, and the telemetry beside them.
@@ -91,26 +156,49 @@ impl Options {
 /// # Errors
 /// Fails if devices cannot be made, or the server breaks a protocol.
 pub(crate) fn measure(options: &Options, fleet: &FleetOptions) -> anyhow::Result<Vec<Figure>> {
+    measure_each(std::slice::from_ref(options), fleet)
+}
+
+/// Measures commands in one way after the other with the same devices, which connect anew for each.
+///
+/// # Errors
+/// Fails if devices cannot be made, or the server breaks a protocol.
+pub(crate) fn measure_each(each: &[Options], fleet: &FleetOptions) -> anyhow::Result<Vec<Figure>> {
     ensure!(!fleet.foreign, "commands need a server with Drogue's API; leave --foreign out");
     run(async {
-        let telemetry = options.telemetry();
-        let others = telemetry.as_ref().map_or(0, telemetry::Options::connections);
-        let mut logins = fleet.enrol(options.devices + others).await?;
-        let others = logins.split_off(options.devices);
-        let streams = connect_devices(options, &logins).await?;
-        let senders = try_join_all((0..SENDERS).map(|_| connect::tcp(fleet.api))).await?;
-        let beside = telemetry.map(|telemetry| {
-            // On a thread of its own, so that the generator's own queue is not part of a command's latency.
-            thread::spawn(move || run(telemetry::send(&telemetry, &others)))
-        });
-        let authorization = fleet.authorization()?;
-        let mut figures = exchange(options, &logins, streams, senders, &authorization).await?;
-        if let Some(beside) = beside {
-            let figure = beside.join().map_err(|_| anyhow!("the telemetry generator panicked"))??;
-            figures.push(figure);
+        let others = |options: &Options| options.telemetry().map_or(0, |telemetry| telemetry.connections());
+        let wanted = each.iter().map(|options| options.devices + others(options)).max().unwrap_or(0);
+        let logins = fleet.enrol(wanted).await?;
+        let mut figures = Vec::new();
+        for options in each {
+            let (devices, rest) = logins.split_at(options.devices);
+            figures.extend(beside(options, devices, rest, fleet).await?);
         }
         Ok(figures)
     })
+}
+
+/// Measures commands to `devices`, beside the telemetry of `others` if there is to be any.
+async fn beside(
+    options: &Options,
+    devices: &[Login],
+    others: &[Login],
+    fleet: &FleetOptions,
+) -> anyhow::Result<Vec<Figure>> {
+    let streams = connect_devices(options, devices).await?;
+    let senders = try_join_all((0..SENDERS).map(|_| connect::tcp(fleet.api))).await?;
+    let beside = options.telemetry().map(|telemetry| {
+        let others = others[..telemetry.connections()].to_vec();
+        // On a thread of its own, so that the generator's own queue is not part of a command's latency.
+        thread::spawn(move || run(telemetry::send(&telemetry, &others)))
+    });
+    let authorization = fleet.authorization()?;
+    let mut figures = exchange(options, devices, streams, senders, &authorization).await?;
+    if let Some(beside) = beside {
+        let figure = beside.join().map_err(|_| anyhow!("the telemetry generator panicked"))??;
+        figures.push(figure);
+    }
+    Ok(figures)
 }
 
 async fn connect_devices(options: &Options, logins: &[Login]) -> anyhow::Result<Vec<TcpStream>> {
@@ -133,20 +221,23 @@ async fn exchange(
     let ledger = Rc::new(RefCell::new(Ledger::new(span)));
     let devices = logins.iter().zip(streams).map(|(login, stream)| {
         let (login, ledger, protocol) = (login.clone(), ledger.clone(), options.protocol);
+        let replies = options.wait == Goal::Reply;
         async move {
             match protocol {
-                Protocol::Http => wait_over_http(stream, &login, &ledger).await,
-                Protocol::Mqtt => take_over_mqtt(stream, &ledger).await,
+                Protocol::Http => device::over_http(stream, &login, replies, &ledger).await,
+                Protocol::Mqtt => device::over_mqtt(stream, replies, &ledger).await,
             }
             .with_context(|| format!("device {}", login.client_id))
         }
     });
-    let devices = try_join_all(devices.map(tokio::task::spawn_local).collect::<Vec<_>>());
-    let requests: Rc<[_]> = logins.iter().map(|login| request(login, authorization)).collect();
+    let devices: Vec<_> = devices.map(tokio::task::spawn_local).collect();
+    let stop: Vec<_> = devices.iter().map(tokio::task::JoinHandle::abort_handle).collect();
+    let devices = try_join_all(devices);
+    let goal = options.wait;
+    let requests: Rc<[_]> = logins.iter().map(|login| request(login, goal, authorization)).collect();
     let accepted = Stats::new(span);
-    let paces = metronome(options.rate, span, senders.len());
-    let sending = try_join_all(senders.into_iter().zip(paces).map(|(stream, pace)| {
-        let wire = Commands { ledger: ledger.clone(), requests: requests.clone() };
+    let sending = try_join_all(senders.into_iter().zip(options.paces(span)).map(|(stream, pace)| {
+        let wire = Commands { ledger: ledger.clone(), requests: requests.clone(), goal };
         Lane::new(wire, pace, 1).drive(stream, &accepted)
     }));
     tokio::select! {
@@ -157,56 +248,9 @@ async fn exchange(
         sent = async { sending.await?; all_delivered(&ledger).await; anyhow::Ok(()) } => sent?,
     }
     progress.finish_and_clear();
+    stop.into_iter().for_each(|device| device.abort());
     let ledger = ledger.borrow();
-    Ok(vec![ledger.figure(options), Figure::of_stats("command accepted by the API", &accepted.borrow())])
-}
-
-/// The commands that were sent, by number, and how long they took.
-#[derive(Debug)]
-struct Ledger {
-    span: Span,
-    on_the_way: Vec<Option<Instant>>,
-    latency: Histogram,
-    delivered: u64,
-    repeated: u64,
-}
-
-impl Ledger {
-    fn new(span: Span) -> Self {
-        Self { span, on_the_way: Vec::new(), latency: Histogram::default(), delivered: 0, repeated: 0 }
-    }
-
-    fn sent(&mut self, intended: Instant) -> usize {
-        self.on_the_way.push(Some(intended));
-        self.on_the_way.len() - 1
-    }
-
-    fn delivered(&mut self, payload: &[u8]) -> anyhow::Result<()> {
-        let sent = number(payload).and_then(|number| self.on_the_way.get_mut(number));
-        match sent.context("a command came that was not sent")?.take() {
-            Some(intended) if self.span.counts(intended) => {
-                self.latency.record(now() - intended);
-                self.delivered += 1;
-            }
-            Some(_) => {}
-            None => self.repeated += 1,
-        }
-        Ok(())
-    }
-
-    /// Returns how many commands of the counted time did not come.
-    fn missing(&self) -> usize {
-        self.on_the_way.iter().flatten().filter(|intended| self.span.counts(**intended)).count()
-    }
-
-    fn figure(&self, options: &Options) -> Figure {
-        let note = match (self.missing(), self.repeated) {
-            (0, 0) => String::new(),
-            (missing, repeated) => format!("{missing} not delivered, {repeated} repeated"),
-        };
-        let rate = self.delivered as f64 / self.span.seconds();
-        Figure::new(options.what(), rate, "1/s").with_latency(&self.latency).with_note(note)
-    }
+    Ok(vec![ledger.figure(options.what()), Figure::of_stats(goal.what(), &accepted.borrow())])
 }
 
 async fn all_delivered(ledger: &RefCell<Ledger>) {
@@ -217,25 +261,17 @@ async fn all_delivered(ledger: &RefCell<Ledger>) {
 }
 
 /// Builds a command for a device, with a number that is filled in when it is sent.
-fn request(login: &Login, authorization: &str) -> Vec<u8> {
-    let target = format!("/v1/apps/{APPLICATION}/devices/{}/commands/load", login.client_id);
+fn request(login: &Login, goal: Goal, authorization: &str) -> Vec<u8> {
+    let (device, query) = (&login.client_id, goal.query());
+    let target = format!("/v1/apps/{APPLICATION}/devices/{device}/commands/load{query}");
     http::post(&target, Some(authorization), body(0).as_bytes())
-}
-
-/// Returns the payload of a command with a number.
-pub(crate) fn body(number: usize) -> String {
-    format!("{{\"n\":\"{number:010}\"}}")
-}
-
-/// Returns the number of a command, if it has one.
-pub(crate) fn number(payload: &[u8]) -> Option<usize> {
-    std::str::from_utf8(payload.get(NUMBER)?).ok()?.parse().ok()
 }
 
 /// Commands to one device after the other.
 struct Commands {
     ledger: Rc<RefCell<Ledger>>,
     requests: Rc<[Vec<u8>]>,
+    goal: Goal,
 }
 
 impl Wire for Commands {
@@ -248,62 +284,8 @@ impl Wire for Commands {
     }
 
     fn answer(&mut self, input: &[u8]) -> anyhow::Result<Option<Answer>> {
+        let accepted = self.goal.status();
         let response = http::parse(input)?;
-        Ok(response.map(|response| Answer { len: response.len, accepted: response.status == 202 }))
-    }
-}
-
-async fn take_over_mqtt(mut stream: TcpStream, ledger: &RefCell<Ledger>) -> anyhow::Result<()> {
-    let mut input = Vec::new();
-    loop {
-        ensure!(stream.read_buf(&mut input).await? > 0, "the server closed the connection");
-        while let Some((len, packet)) = mqtt::parse(&input)? {
-            let Packet::Publish(id, payload) = packet else { bail!("unexpected {packet:?}") };
-            ledger.borrow_mut().delivered(payload)?;
-            if let Some(id) = id {
-                stream.write_all(&mqtt::puback(id)).await?;
-            }
-            input.drain(..len);
-        }
-    }
-}
-
-async fn wait_over_http(
-    mut stream: TcpStream,
-    login: &Login,
-    ledger: &RefCell<Ledger>,
-) -> anyhow::Result<()> {
-    let request = http::post("/v1/temperature?ttd=60", http::basic(login).as_deref(), b"{\"temp\":42}");
-    let mut input = Vec::new();
-    loop {
-        stream.write_all(&request).await?;
-        let len = loop {
-            ensure!(stream.read_buf(&mut input).await? > 0, "the server closed the connection");
-            if let Some(response) = http::parse(&input)? {
-                ensure!(response.status == 202, "telemetry was answered with {}", response.status);
-                if !response.body.is_empty() {
-                    ledger.borrow_mut().delivered(response.body)?;
-                }
-                break response.len;
-            }
-        };
-        input.drain(..len);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_command_is_counted_once() {
-        let span = Span::new(Duration::ZERO, Duration::from_secs(60));
-        let mut ledger = Ledger::new(span);
-        assert_eq!((ledger.sent(span.start), ledger.sent(span.start)), (0, 1));
-        ledger.delivered(body(1).as_bytes()).unwrap();
-        ledger.delivered(body(1).as_bytes()).unwrap();
-        assert_eq!((ledger.delivered, ledger.repeated, ledger.missing()), (1, 1, 1));
-        assert!(ledger.delivered(body(2).as_bytes()).is_err());
-        assert!(ledger.delivered(b"{}").is_err());
+        Ok(response.map(|response| Answer { len: response.len, accepted: response.status == accepted }))
     }
 }

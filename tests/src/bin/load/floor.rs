@@ -25,7 +25,7 @@ pub(crate) enum Floor {
         #[arg(long)]
         listen: Loopback,
     },
-    /// Serves Drogue's HTTP, MQTT and API over channels that acknowledge and drop all.
+    /// Serves Drogue's HTTP, MQTT and API over channels that acknowledge and drop all, or over the log with no tracker.
     Endpoints {
         #[command(flatten)]
         options: endpoints::Options,

@@ -12,17 +12,22 @@ mod drive;
 mod dropped;
 mod fleet;
 mod floor;
+mod handover;
 mod histogram;
 mod idle;
 mod kafka;
+mod outcome_stream;
+mod outcomes;
 mod pace;
 mod pinned;
 mod process;
 mod progress;
+mod reading;
 mod reconnect;
 mod report;
 mod suite;
 mod telemetry;
+mod waits;
 mod wire;
 
 use clap::{Parser, Subcommand};
@@ -59,6 +64,20 @@ enum Measurement {
         #[command(flatten)]
         fleet: FleetOptions,
     },
+    /// How long an application waits for `delivered`, and for a reply, beside commands that nobody waits for.
+    Outcomes {
+        #[command(flatten)]
+        options: command::Options,
+        #[command(flatten)]
+        fleet: FleetOptions,
+    },
+    /// How long it takes until all devices have what was kept for them, when they connect at once.
+    Handover {
+        #[command(flatten)]
+        options: handover::Options,
+        #[command(flatten)]
+        fleet: FleetOptions,
+    },
     /// How much memory a connection takes that waits for commands.
     Idle {
         #[command(flatten)]
@@ -77,6 +96,20 @@ enum Measurement {
     Dropped {
         #[command(flatten)]
         options: dropped::Options,
+    },
+    /// What the records of waits that begin elsewhere cost a device endpoint, and a tracker.
+    Waits {
+        #[command(flatten)]
+        options: waits::Options,
+        #[command(flatten)]
+        disk: waits::Disk,
+    },
+    /// What it costs those who submit commands that these are tracked.
+    ///
+    /// Starts the servers itself, in turns: the endpoints without a tracker over the same log, and the whole server.
+    Tracking {
+        #[command(flatten)]
+        options: suite::tracking::Options,
     },
     /// What the libraries do alone.
     #[command(subcommand)]
@@ -109,6 +142,8 @@ fn measure(measurement: &Measurement) -> anyhow::Result<Vec<Figure>> {
     match measurement {
         Measurement::Telemetry { options, fleet } => Ok(vec![telemetry::measure(options, fleet)?]),
         Measurement::Commands { options, fleet } => command::measure(options, fleet),
+        Measurement::Outcomes { options, fleet } => outcomes::measure(options, fleet),
+        Measurement::Handover { options, fleet } => handover::measure(options, fleet),
         Measurement::Idle { options, fleet } => Ok(vec![idle::measure(options, fleet)?]),
         Measurement::Reconnect { options, fleet } => {
             let restart = || {
@@ -118,6 +153,8 @@ fn measure(measurement: &Measurement) -> anyhow::Result<Vec<Figure>> {
             Ok(vec![reconnect::measure(options, fleet, restart)?])
         }
         Measurement::Dropped { options } => Ok(vec![dropped::measure(options)?]),
+        Measurement::Waits { options, disk } => waits::measure(options, &disk.disk),
+        Measurement::Tracking { options } => suite::tracking::measure(options),
         Measurement::Floor(floor) => floor::run(floor),
         Measurement::Kafka { options } => suite::kafka::measure(options),
         Measurement::Suite { options } => suite::measure(options),

@@ -108,6 +108,12 @@ impl Figure {
         self
     }
 
+    /// Says otherwise what was measured.
+    pub(crate) fn called(mut self, what: &str) -> Self {
+        self.what = what.to_owned();
+        self
+    }
+
     /// Says whose figure it is.
     pub(crate) fn of(mut self, server: &str) -> Self {
         self.server = server.to_owned();

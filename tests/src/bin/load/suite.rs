@@ -2,6 +2,7 @@
 
 pub(crate) mod kafka;
 mod servers;
+pub(crate) mod tracking;
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ use crate::idle::{self, Kind};
 use crate::kafka::{Brokers, foreign};
 use crate::report::Figure;
 use crate::telemetry::{self, Protocol};
-use crate::{address::Loopback, command, dropped, progress, reconnect};
+use crate::{address::Loopback, command, dropped, handover, outcomes, progress, reconnect, waits};
 use servers::{Bare, Drogue, Mosquitto, Place};
 
 /// What the suite measures.
@@ -68,11 +69,19 @@ pub(crate) fn measure(options: &Options) -> anyhow::Result<Vec<Figure>> {
         suite.drogue_telemetry(protocol)?;
         suite.drogue_commands(protocol)?;
     }
+    for protocol in [Protocol::Mqtt, Protocol::Http] {
+        suite.drogue_outcomes(protocol)?;
+    }
+    suite.drogue_handover()?;
+    suite.tracking()?;
     for kind in [Kind::Mqtt, Kind::Mqtts, Kind::Http] {
         suite.drogue_idle(kind)?;
     }
     suite.drogue_reconnect()?;
     suite.report.add("drogue", dropped::measure(&dropped::Options::default())?);
+    for figure in waits::measure(&waits::Options::default(), &options.servers.place.disk)? {
+        suite.report.add("drogue", figure);
+    }
     if options.mosquitto != Path::new("off") {
         suite.mosquitto()?;
     }
@@ -145,6 +154,28 @@ impl Suite<'_> {
             }
         }
         Ok(())
+    }
+
+    fn drogue_outcomes(&mut self, protocol: Protocol) -> anyhow::Result<()> {
+        let drogue = self.drogue()?;
+        let options = command::Options::new(protocol, drogue.target(protocol), self.options.servers.seconds);
+        let figures = outcomes::measure(&options, &drogue.fleet)?;
+        figures.into_iter().for_each(|figure| self.report.add("drogue", figure));
+        Ok(())
+    }
+
+    fn drogue_handover(&mut self) -> anyhow::Result<()> {
+        let drogue = self.drogue()?;
+        let options = handover::Options { target: drogue.mqtt, devices: self.options.connections };
+        let figures = handover::measure(&options, &drogue.fleet)?;
+        figures.into_iter().for_each(|figure| self.report.add("drogue", figure));
+        Ok(())
+    }
+
+    fn tracking(&mut self) -> anyhow::Result<()> {
+        let (servers, rounds) = (self.options.servers.clone(), tracking::Rounds::default());
+        let options = tracking::Options { servers, rounds, earlier: None };
+        tracking::add(&options, &mut self.report)
     }
 
     /// Measures memory with a server that was just started: what others freed would be used again.

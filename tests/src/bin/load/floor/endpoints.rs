@@ -1,6 +1,7 @@
-//! Drogue's endpoints over channels that discard: what they do with no log behind them.
+//! Drogue's endpoints over channels that discard, or over the log with no tracker: what they do without either.
 //!
-//! Put together as `drogue up` is, with the same registry and metrics, so that the channel alone is another one.
+//! Put together as `drogue up` is, with the same registry and metrics, so that the channel or the tracker alone is another
+//! one.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,6 +10,8 @@ use std::sync::Arc;
 use clap::Parser as _;
 use command_endpoint::Tracker;
 use common::auth::Secret;
+use common::channel::{EventSink, EventSource};
+use common::embedded::{EmbeddedLog, LogSettings};
 use common::ledger::Ledger;
 use common::net::{Listen, Listeners};
 use common::registry::sqlite_url;
@@ -26,6 +29,10 @@ pub(crate) struct Options {
     /// Where the registry and the operator's token are kept.
     #[arg(long)]
     data_dir: PathBuf,
+
+    /// Keep events in the embedded log, in that directory. No tracker follows it.
+    #[arg(long)]
+    untracked: bool,
 
     /// Where to listen for HTTP.
     #[arg(long)]
@@ -65,6 +72,20 @@ pub(super) fn serve(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
+struct Channels {
+    sink: Arc<dyn EventSink>,
+    source: Arc<dyn EventSource>,
+}
+
+fn open(options: &Options, clock: &Clock) -> anyhow::Result<Channels> {
+    if !options.untracked {
+        return Ok(Channels { sink: Arc::new(Discard), source: Arc::new(Discard) });
+    }
+    let file = options.data_dir.join("log.sqlite");
+    let log = Arc::new(EmbeddedLog::open(&file, LogSettings::default(), clock.clone())?);
+    Ok(Channels { sink: log.clone(), source: log })
+}
+
 async fn run(options: Options, limits: LimitOptions, shutdown: Shutdown) -> anyhow::Result<()> {
     let (clock, metrics) = (Clock::system(), install_metrics()?);
     let bind = |address: Loopback, option| Listen::At(address.socket()).bind(option);
@@ -78,7 +99,7 @@ async fn run(options: Options, limits: LimitOptions, shutdown: Shutdown) -> anyh
     let database_url = Some(sqlite_url(&options.data_dir.join("registry.sqlite")));
     let store = RegistryOptions { database_url, max_pending_logins: 10_000 };
     let registry = startup::open_registry(&store, Some(Secret::new(token)), clock.clone()).await?;
-    let (sink, source) = (Arc::new(Discard), Arc::new(Discard));
+    let Channels { sink, source } = open(&options, &clock)?;
     let authenticator = Arc::new(registry.clone());
     let sent = Arc::new(Ledger::of(&registry));
     let devices =
@@ -93,7 +114,7 @@ async fn run(options: Options, limits: LimitOptions, shutdown: Shutdown) -> anyh
     let settings = config.tracker(&limits, None);
     // It follows channels in which nothing is.
     let (tracker, tracking) =
-        Tracker::start(sink.clone(), &*source, &registry, settings, clock.clone()).await?;
+        Tracker::start(Arc::new(Discard), &Discard, &registry, settings, clock.clone()).await?;
     services.spawn("tracker", tracking.run(shutdown.clone()));
     let backends = command_endpoint::Backends { sink, source, registry, tracker, clock, limits };
     services.spawn("api", command_endpoint::run(config, api, backends, shutdown));

@@ -7,13 +7,11 @@
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, ensure};
-use common::BoxFuture;
-use common::channel::{Channel, EventSource, Flow, Record, RecordHandler, SourceError, Start, Subscription};
+use anyhow::ensure;
+use common::channel::Channel;
 use common::kafka::KafkaChannels;
 use common::service::{Clock, DeviceService, Limits};
 use common::testing::{MemorySentCommands, StaticAuthenticator};
@@ -27,15 +25,12 @@ use crate::drive::run;
 use crate::dropped;
 use crate::pace::now;
 use crate::pinned::Pinned;
-use crate::process::own_processor_time;
 use crate::progress;
+use crate::reading::{Count, Counted, FromEarliest};
 use crate::report::Figure;
 
 /// Devices that the commands are for.
 const DEVICES: usize = 200_000;
-
-/// Of so many records one is not counted: the client has read some before anybody asked for them.
-const UNCOUNTED: usize = 20;
 
 /// More than a producer sends at once.
 const WINDOW: u64 = 50_000;
@@ -80,7 +75,7 @@ pub(crate) fn measure(options: &Options, topics: &Topics) -> anyhow::Result<(Fig
     drop(pinned);
     let what = format!("commands for elsewhere, on core {}", options.core);
     let note = format!("{} connections here", options.held);
-    Ok((bare.figure(&what), ours.figure(&what).with_more_behind(&note)))
+    Ok((figure(bare, &what), figure(ours, &what).with_more_behind(&note)))
 }
 
 fn write(count: usize, topics: &Topics) -> anyhow::Result<()> {
@@ -101,49 +96,13 @@ fn write(count: usize, topics: &Topics) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Counts records, and says when the last has come.
-#[derive(Debug)]
-struct Count {
-    seen: usize,
-    first: usize,
-    last: usize,
-    began: Option<(Instant, Duration)>,
-}
-
-/// What was counted, in how long, and how much of a processor it took.
-#[derive(Debug, Clone, Copy)]
-struct Counted {
-    records: usize,
-    time: Duration,
-    processor_time: Duration,
-}
-
-impl Count {
-    fn new(records: usize) -> Self {
-        Self { seen: 0, first: records / UNCOUNTED, last: records, began: None }
-    }
-
-    fn one(&mut self) -> anyhow::Result<ControlFlow<Counted>> {
-        self.seen += 1;
-        if self.seen == self.first {
-            self.began = Some((now(), own_processor_time()?));
-        }
-        let Some((began, spent)) = self.began.filter(|_| self.seen == self.last) else {
-            return Ok(ControlFlow::Continue(()));
-        };
-        let (time, processor_time) = (now() - began, own_processor_time()? - spent);
-        Ok(ControlFlow::Break(Counted { records: self.last - self.first, time, processor_time }))
-    }
-}
-
-impl Counted {
-    fn figure(self, what: &str) -> Figure {
-        let rate = self.records as f64 / self.time.as_secs_f64();
-        let each = self.processor_time.as_nanos() as f64 / self.records as f64;
-        let share = self.processor_time.as_secs_f64() / self.time.as_secs_f64();
-        let note = format!("{each:.0} ns of processor time each, {:.0} % of the core", share * 100.0);
-        Figure::new(what, rate, "1/s").with_note(note)
-    }
+/// Makes a figure of what was counted.
+fn figure(counted: Counted, what: &str) -> Figure {
+    let rate = counted.records as f64 / counted.time.as_secs_f64();
+    let share = counted.processor_time.as_secs_f64() / counted.time.as_secs_f64();
+    let each = counted.each().as_nanos();
+    let note = format!("{each} ns of processor time each, {:.0} % of the core", share * 100.0);
+    Figure::new(what, rate, "1/s").with_note(note)
 }
 
 /// Reads with a bare consumer.
@@ -173,11 +132,8 @@ fn poll(records: usize, topics: &Topics) -> anyhow::Result<Counted> {
 
 /// Reads as a replica.
 async fn consume(options: &Options, topics: &Topics) -> anyhow::Result<Counted> {
-    let (go, ready) = mpsc::sync_channel(1);
-    let (done, counted) = mpsc::sync_channel(1);
     let channels = KafkaChannels::open(topics.settings(), Clock::system()).await?;
-    let gate = Gate { ready, done, count: Count::new(options.commands) };
-    let source = FromEarliest { channels, gate: Mutex::new(Some(gate)) };
+    let (source, reading) = FromEarliest::new(Arc::new(channels), options.commands);
     let (authenticator, clock) = (Arc::new(StaticAuthenticator::new()), Clock::system());
     let limits = Limits::default();
     let sent = Arc::new(MemorySentCommands::new());
@@ -185,61 +141,8 @@ async fn consume(options: &Options, topics: &Topics) -> anyhow::Result<Counted> 
         DeviceService::start(Arc::new(Discard), &source, authenticator.clone(), sent, limits, clock);
     let service = service.await?;
     let held = dropped::hold(&service, &authenticator, options.held).await?;
-    go.send(())?;
     // Nothing else runs on this thread.
-    let counted = counted.recv_timeout(PATIENCE * 4).context("not all commands came")??;
+    let counted = reading.finish()?;
     drop(held);
     Ok(counted)
-}
-
-/// When a subscription may begin, and what is told when it has read all.
-struct Gate {
-    ready: Receiver<()>,
-    done: SyncSender<anyhow::Result<Counted>>,
-    count: Count,
-}
-
-/// Begins each subscription at the earliest record, and counts.
-struct FromEarliest {
-    channels: KafkaChannels,
-    gate: Mutex<Option<Gate>>,
-}
-
-impl EventSource for FromEarliest {
-    fn subscribe(
-        &self,
-        channels: &[Channel],
-        _start: Start,
-        handler: Box<dyn RecordHandler>,
-    ) -> BoxFuture<'_, Result<Subscription, SourceError>> {
-        let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(gate) = gate else { return Box::pin(async { Err(SourceError::Unsupported) }) };
-        self.channels.subscribe(channels, Start::Earliest, Box::new(Counting { handler, gate }))
-    }
-}
-
-struct Counting {
-    handler: Box<dyn RecordHandler>,
-    gate: Gate,
-}
-
-impl RecordHandler for Counting {
-    fn record(&mut self, record: &dyn Record) -> Flow {
-        if self.gate.count.seen == 0 && self.gate.ready.recv().is_err() {
-            return Flow::Stop;
-        }
-        let flow = self.handler.record(record);
-        let counted = match self.gate.count.one() {
-            Ok(ControlFlow::Continue(())) => return flow,
-            Ok(ControlFlow::Break(counted)) => Ok(counted),
-            Err(error) => Err(error),
-        };
-        // Whoever does not wait any more does not want to know.
-        drop(self.gate.done.send(counted));
-        Flow::Stop
-    }
-
-    fn interrupted(&mut self, error: &SourceError) -> Flow {
-        self.handler.interrupted(error)
-    }
 }

@@ -1,15 +1,20 @@
 //! The figures on Kafka, each with its floor in the same run and beside it.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use common::channel::Channel;
+use common::kafka::KafkaChannels;
+use common::service::Clock;
 
 use super::servers::Drogue;
 use super::{Report, Servers};
-use crate::command;
+use crate::drive::run;
 use crate::kafka::{Brokers, Topics, foreign, latency, sink};
 use crate::process::processor_time;
 use crate::report::Figure;
 use crate::telemetry::{self, Protocol};
-use common::channel::Channel;
+use crate::{command, handover, outcomes, waits};
 
 /// Whose figures these are.
 const DROGUE: &str = "drogue on Kafka";
@@ -21,6 +26,12 @@ const DISCARDING: &str = "drogue, discarding";
 pub(crate) enum Part {
     /// How long commands take from POST to device, beside bare produce to consume.
     Commands,
+    /// How long an application waits for `delivered`, and for a reply.
+    Outcomes,
+    /// How long it takes until all devices have what was kept for them, when they connect at once.
+    Handover,
+    /// What the records of waits that begin elsewhere cost each reader.
+    Waits,
     /// How many events a second the adapter gets acknowledged, beside a bare producer.
     Sink,
     /// How much telemetry a second is accepted, beside the same endpoints with a channel that discards.
@@ -30,7 +41,15 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Commands, Self::Sink, Self::Telemetry, Self::Foreign];
+    const ALL: [Self; 7] = [
+        Self::Commands,
+        Self::Outcomes,
+        Self::Handover,
+        Self::Waits,
+        Self::Sink,
+        Self::Telemetry,
+        Self::Foreign,
+    ];
 }
 
 /// What is measured, and where Kafka is.
@@ -67,6 +86,9 @@ pub(super) fn add(options: &Options, report: &mut Report) -> anyhow::Result<()> 
     for part in wanted {
         match part {
             Part::Commands => kafka.commands()?,
+            Part::Outcomes => kafka.outcomes()?,
+            Part::Handover => kafka.handover()?,
+            Part::Waits => kafka.waits()?,
             Part::Sink => kafka.sink()?,
             Part::Telemetry => kafka.telemetry()?,
             Part::Foreign => kafka.foreign()?,
@@ -100,6 +122,39 @@ impl Kafka<'_> {
                 self.report.add(DROGUE, figure);
             }
         }
+        Ok(())
+    }
+
+    fn outcomes(&mut self) -> anyhow::Result<()> {
+        let servers = &self.options.servers;
+        for protocol in [Protocol::Mqtt, Protocol::Http] {
+            let topics = self.topics()?;
+            let drogue = Drogue::on_kafka(servers, &topics)?;
+            let options = command::Options::new(protocol, drogue.target(protocol), servers.seconds);
+            let figures = outcomes::measure(&options, &drogue.fleet)?;
+            figures.into_iter().for_each(|figure| self.report.add(DROGUE, figure));
+        }
+        Ok(())
+    }
+
+    fn handover(&mut self) -> anyhow::Result<()> {
+        let topics = self.topics()?;
+        let drogue = Drogue::on_kafka(&self.options.servers, &topics)?;
+        let options = handover::Options { target: drogue.mqtt, devices: self.options.foreign.held };
+        let figures = handover::measure(&options, &drogue.fleet)?;
+        figures.into_iter().for_each(|figure| self.report.add(DROGUE, figure));
+        Ok(())
+    }
+
+    fn waits(&mut self) -> anyhow::Result<()> {
+        let (topics, directory) = (self.topics()?, self.options.servers.place.directory()?);
+        let figures = run(async {
+            let channels = KafkaChannels::open(topics.settings(), Clock::system()).await?;
+            let channels = Arc::new(channels);
+            let options = waits::Options::default();
+            waits::read_by_each(&options, channels.clone(), channels, directory.path()).await
+        })?;
+        figures.into_iter().for_each(|figure| self.report.add(DROGUE, figure));
         Ok(())
     }
 

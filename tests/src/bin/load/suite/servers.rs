@@ -38,7 +38,7 @@ impl Place {
         std::array::from_fn(|number| Loopback::port(self.first_port.saturating_add(number as u16)))
     }
 
-    fn directory(&self) -> anyhow::Result<TempDir> {
+    pub(super) fn directory(&self) -> anyhow::Result<TempDir> {
         let directory = tempfile::Builder::new().prefix(".load-").tempdir_in(&self.disk);
         directory.with_context(|| format!("cannot make a directory in {}", self.disk.display()))
     }
@@ -71,6 +71,13 @@ impl Drogue {
     pub(super) fn discarding(servers: &Servers) -> anyhow::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["floor", "endpoints"]);
+        Self::launch(command, &servers.place)
+    }
+
+    /// Starts its endpoints over the embedded log, which no tracker follows.
+    pub(super) fn untracked(servers: &Servers) -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["floor", "endpoints", "--untracked"]);
         Self::launch(command, &servers.place)
     }
 

@@ -19,8 +19,22 @@ pub(crate) struct Response<'a> {
     pub(crate) len: usize,
     /// The status code.
     pub(crate) status: u16,
+    /// The status line and the headers.
+    head: &'a str,
     /// The body.
     pub(crate) body: &'a [u8],
+}
+
+impl<'a> Response<'a> {
+    /// Returns the value of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<&'a str> {
+        header(self.head, name)
+    }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut headers = head.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
+    headers.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
 /// Parses the first answer in `input`. Returns `None` if it is not complete.
@@ -33,16 +47,13 @@ pub(crate) fn parse(input: &[u8]) -> anyhow::Result<Option<Response<'_>>> {
         return Ok(None);
     };
     let head = std::str::from_utf8(&input[..head_len]).context("an answer's head is no text")?;
-    let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).and_then(|line| line.get(..3));
+    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
     let status = status.and_then(|status| status.parse().ok()).context("an answer is no HTTP/1.1")?;
-    let body_len = lines
-        .filter_map(|line| line.split_once(':'))
-        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        .and_then(|(_, value)| value.trim().parse::<usize>().ok())
+    let body_len = header(head, "content-length")
+        .and_then(|value| value.parse::<usize>().ok())
         .context("an answer has no content-length")?;
     let body = input.get(head_len..head_len + body_len);
-    Ok(body.map(|body| Response { len: head_len + body_len, status, body }))
+    Ok(body.map(|body| Response { len: head_len + body_len, status, head, body }))
 }
 
 /// Builds a POST. `authorization` is the whole value of that header, if there is one.
@@ -110,6 +121,7 @@ mod tests {
         let two = b"HTTP/1.1 202 Accepted\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 503 x\r\ncontent-length: 0\r\n\r\n";
         let first = parse(two).unwrap().unwrap();
         assert_eq!((first.status, first.body), (202, &b"abc"[..]));
+        assert_eq!((first.header("content-length"), first.header("command-id")), (Some("3"), None));
         assert_eq!(parse(&two[first.len..]).unwrap().unwrap().status, 503);
         assert_eq!(parse(&two[..first.len - 1]).unwrap(), None);
         assert_eq!(parse(b"HTTP/1.1 20").unwrap(), None);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 
 use super::{Answer, Wire};
 use crate::fleet::Login;
@@ -19,8 +19,15 @@ pub(crate) enum Packet<'a> {
     PubAck(u16),
     /// SUBACK of one subscription with its return code.
     SubAck(u8),
-    /// PUBLISH with its packet id, if it is to be acknowledged, and its payload.
-    Publish(Option<u16>, &'a [u8]),
+    /// PUBLISH.
+    Publish {
+        /// The packet id, if it is to be acknowledged.
+        id: Option<u16>,
+        /// The topic.
+        topic: &'a str,
+        /// The payload.
+        payload: &'a [u8],
+    },
 }
 
 /// Parses the first packet in `input` and its length. Returns `None` if it is not complete.
@@ -34,7 +41,7 @@ pub(crate) fn parse(input: &[u8]) -> anyhow::Result<Option<(usize, Packet<'_>)>>
         (2, &[_, code]) => Packet::ConnAck(code),
         (4, &[high, low]) => Packet::PubAck(u16::from_be_bytes([high, low])),
         (9, &[_, _, code]) => Packet::SubAck(code),
-        (3, _) => publish(input[0], body)?,
+        (3, _) => published(input[0], body)?,
         (kind, _) => bail!("unexpected MQTT packet of type {kind} with {body_len} bytes"),
     };
     Ok(Some((head + body_len, packet)))
@@ -53,13 +60,14 @@ fn lengths(input: &[u8]) -> anyhow::Result<Option<(usize, usize)>> {
     Ok(None)
 }
 
-fn publish(first: u8, body: &[u8]) -> anyhow::Result<Packet<'_>> {
-    let topic = body.first_chunk().map(|len| usize::from(u16::from_be_bytes(*len)));
-    let rest = topic.and_then(|len| body.get(2 + len..));
-    let id = rest.and_then(|rest| rest.split_first_chunk());
-    match (first >> 1 & 3, rest, id) {
-        (0, Some(payload), _) => Ok(Packet::Publish(None, payload)),
-        (1, _, Some((id, payload))) => Ok(Packet::Publish(Some(u16::from_be_bytes(*id)), payload)),
+fn published(first: u8, body: &[u8]) -> anyhow::Result<Packet<'_>> {
+    let (len, rest) = body.split_first_chunk().context("malformed PUBLISH")?;
+    let split = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)));
+    let (topic, rest) = split.context("malformed PUBLISH")?;
+    let topic = std::str::from_utf8(topic).context("a topic is no text")?;
+    match (first >> 1 & 3, rest.split_first_chunk()) {
+        (0, _) => Ok(Packet::Publish { id: None, topic, payload: rest }),
+        (1, Some((id, payload))) => Ok(Packet::Publish { id: Some(u16::from_be_bytes(*id)), topic, payload }),
         _ => bail!("malformed PUBLISH"),
     }
 }
@@ -93,6 +101,13 @@ pub(crate) fn puback(id: u16) -> [u8; 4] {
     [0x40, 2, high, low]
 }
 
+/// Builds PUBLISH at QoS 1.
+pub(crate) fn publish(topic: &str, id: u16, payload: &[u8]) -> Vec<u8> {
+    let mut head = Vec::new();
+    text(&mut head, topic);
+    packet(0x32, &[&head, &id.to_be_bytes(), payload])
+}
+
 fn packet(first: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut len: usize = parts.iter().map(|part| part.len()).sum();
     let mut packet = vec![first];
@@ -122,9 +137,7 @@ pub(crate) struct Telemetry {
 impl Telemetry {
     /// Prepares a PUBLISH.
     pub(crate) fn new(topic: &str, payload: &[u8]) -> Self {
-        let mut head = Vec::new();
-        text(&mut head, topic);
-        let template = packet(0x32, &[&head, &[0, 0], payload]);
+        let template = publish(topic, 0, payload);
         let id_at = template.len() - payload.len() - 2;
         Self { template, id_at, last_sent: 0, last_acknowledged: 0 }
     }
@@ -181,8 +194,14 @@ mod tests {
         let parsed = |input| parse(input).unwrap();
         assert_eq!(parsed(b"\x20\x02\0\0"), Some((4, Packet::ConnAck(0))));
         assert_eq!(parsed(b"\x90\x03\0\x01\x80"), Some((5, Packet::SubAck(0x80))));
-        assert_eq!(parsed(b"\x32\x07\0\x01t\0\x0542"), Some((9, Packet::Publish(Some(5), b"42"))));
-        assert_eq!(parsed(b"\x30\x05\0\x01t42"), Some((7, Packet::Publish(None, b"42"))));
+        assert_eq!(
+            parsed(b"\x32\x07\0\x01t\0\x0542"),
+            Some((9, Packet::Publish { id: Some(5), topic: "t", payload: b"42" }))
+        );
+        assert_eq!(
+            parsed(b"\x30\x05\0\x01t42"),
+            Some((7, Packet::Publish { id: None, topic: "t", payload: b"42" }))
+        );
         for incomplete in [&b""[..], b"\x30", b"\x30\x05\0\x01", b"\x30\x80"] {
             assert_eq!(parsed(incomplete), None);
         }
