@@ -108,11 +108,32 @@ async fn what_was_settled_meanwhile_stays_as_it_is(database: Database) {
         let all = ["cancelled", "superseded", "expired", "free"];
         all.map(|id| step(&row(kept(id)), state, None, 1)).to_vec()
     };
-    for state in [State::Pending, State::Undelivered, State::Delivered, State::Accepted] {
+    for state in [State::Pending, State::Accepted] {
         ledger.write(stale(state)).await.unwrap();
         assert_eq!(ledger.find(settled.clone()).await, Ok(before.clone()), "{state}");
     }
+    // Once it is read in the log how they ended, nothing else counts.
+    ledger.write(before.clone()).await.unwrap();
+    let told: Vec<_> = before.into_iter().map(|row| Row { told: true, ..row }).collect();
+    for state in [State::Pending, State::Undelivered, State::Delivered] {
+        ledger.write(stale(state)).await.unwrap();
+        assert_eq!(ledger.find(settled.clone()).await, Ok(told.clone()), "{state}");
+    }
     assert_eq!(ledger.state("free").await, State::Undelivered);
+}
+
+on_each_store!(what_the_log_says_wins_over_an_end_that_nobody_was_told_of);
+async fn what_the_log_says_wins_over_an_end_that_nobody_was_told_of(database: Database) {
+    let ledger = fixture(database).await;
+    for id in ["c1", "c2"] {
+        ledger.pending(id, 1).await;
+        ledger.cancel(&key("a/d"), &event(id), NOW).await.unwrap();
+    }
+    ledger.write(vec![step(&row(kept("c1")), State::Delivered, None, 1)]).await.unwrap();
+    let outcome = step(&row(kept("c2")), State::Delivered, None, 1).transition(event("x"));
+    let changes = vec![Change::Late(Box::new(outcome))];
+    ledger.commit(ledger.lease, Batch { changes, ..batch(vec![]) }).await.unwrap();
+    assert_eq!((ledger.state("c1").await, ledger.state("c2").await), (State::Delivered, State::Delivered));
 }
 
 on_each_store!(a_state_follows_on_another_as_the_states_say);
