@@ -214,12 +214,13 @@ impl Stage {
             .enumerate()
             .map(|(number, (device, _))| (device.name.as_str(), number))
             .collect();
-        let mut query = Query::telemetry();
+        // Waits that began before the stream did are told of, too.
+        let mut query = Query::telemetry().from_earliest();
         loop {
             let (api, app) = (&self.tenant.api, &self.tenant.app);
             if let Some(mut stream) = EventStream::try_open(api, app, &query).await {
                 while let Some(event) = stream.try_next().await {
-                    query = query.after(&event.position);
+                    query = Query::telemetry().after(&event.position);
                     let wait =
                         event.attribute("subject").strip_prefix(WAIT).and_then(|wait| wait.parse().ok());
                     let device = event.attribute("device");

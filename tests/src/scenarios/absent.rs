@@ -7,6 +7,7 @@ use common::time::Timestamp;
 
 use crate::actors::Stage;
 use crate::cloud::Cloud;
+use crate::history::now;
 use crate::outcomes::Outcomes;
 use crate::secrets::payload;
 use crate::wait::eventually;
@@ -23,21 +24,25 @@ pub async fn not_connected_is_known_though_thousands_are_connected(cloud: &Cloud
     eventually("all devices are connected", || async { (stage.connected() >= 2 * EACH).then_some(()) }).await;
     let device = tenant.device().await;
     let mut outcomes = Outcomes::of(&tenant, &device).await;
-    let mut took = Vec::new();
+    let (mut took, mut seen) = (Vec::new(), Vec::new());
     for _ in 0..COMMANDS {
         let id = tenant.command(&device, "nobody", &payload()).await;
+        let begin = now();
         assert_eq!(outcomes.until_settled(&id).await, ["undelivered: not-connected"]);
+        seen.push(now().saturating_sub(begin));
         let command = tenant.command_in(&device, &id, "undelivered").await;
         let accepted = time(command["history"][0]["time"].as_str().unwrap_or_default());
         let told = time(outcomes.event(&id, State::Undelivered).attribute("time"));
         took.push(told.saturating_since(accepted));
     }
     took.sort();
+    seen.sort_unstable();
+    let (middle, last) = (COMMANDS / 2, COMMANDS - 1);
+    let connected = 2 * EACH;
     eprintln!(
-        "not-connected, {} connected elsewhere: p50 {:?}, highest of {COMMANDS} {:?}",
-        2 * EACH,
-        took[COMMANDS / 2],
-        took[COMMANDS - 1]
+        "not-connected, {connected} connected elsewhere, by the events' times: p50 {:?}, highest of {COMMANDS} {:?}; \
+         from the 202 to the event and GET: p50 {} ms, highest {} ms",
+        took[middle], took[last], seen[middle], seen[last]
     );
     stage.stop();
     while let Some(device) = devices.join_next().await {
