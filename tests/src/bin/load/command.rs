@@ -205,7 +205,7 @@ async fn connect_devices(options: &Options, logins: &[Login]) -> anyhow::Result<
     let target = options.target;
     match options.protocol {
         Protocol::Http => connect::all(logins, |_| connect::tcp(target)).await,
-        Protocol::Mqtt => connect::all(logins, |login| connect::subscribed(target, login)).await,
+        Protocol::Mqtt => connect::all(logins, |login| connect::subscribed_by_name(target, login)).await,
     }
 }
 

@@ -19,6 +19,9 @@ use crate::address::Loopback;
 use crate::fleet::Login;
 use crate::wire::mqtt::{self, Packet};
 
+/// The filter of devices that want nothing but the payload of commands.
+pub(crate) const COMMANDS: &str = "cmd";
+
 /// How many connections are opened at the same time.
 const AT_ONCE: usize = 200;
 
@@ -68,7 +71,17 @@ pub(crate) async fn mqtt(target: Loopback, login: &Login) -> anyhow::Result<TcpS
 /// Fails if the server does not take the device.
 pub(crate) async fn subscribed(target: Loopback, login: &Login) -> anyhow::Result<TcpStream> {
     let mut stream = mqtt(target, login).await?;
-    subscribe(&mut stream).await?;
+    subscribe(&mut stream, COMMANDS).await?;
+    Ok(stream)
+}
+
+/// Connects, logs in and subscribes to commands by topics that tell their names and ids.
+///
+/// # Errors
+/// Fails if the server does not take the device.
+pub(crate) async fn subscribed_by_name(target: Loopback, login: &Login) -> anyhow::Result<TcpStream> {
+    let mut stream = mqtt(target, login).await?;
+    subscribe(&mut stream, "cmd/#").await?;
     Ok(stream)
 }
 
@@ -84,12 +97,12 @@ pub(crate) async fn log_in(stream: &mut impl Stream, login: &Login) -> anyhow::R
     }
 }
 
-/// Subscribes to commands over MQTT.
+/// Subscribes to commands over MQTT, by a filter as [`COMMANDS`].
 ///
 /// # Errors
 /// Fails if the server does not grant it.
-pub(crate) async fn subscribe(stream: &mut impl Stream) -> anyhow::Result<()> {
-    let answer = request(stream, &mqtt::subscribe("cmd")).await?;
+pub(crate) async fn subscribe(stream: &mut impl Stream, filter: &str) -> anyhow::Result<()> {
+    let answer = request(stream, &mqtt::subscribe(filter)).await?;
     match mqtt::parse(&answer)? {
         Some((_, Packet::SubAck(0..=2))) => Ok(()),
         other => bail!("the server answered SUBSCRIBE with {other:?}"),

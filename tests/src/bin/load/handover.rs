@@ -123,7 +123,7 @@ struct Arrival {
 
 async fn arrive(target: Loopback, login: &Login) -> anyhow::Result<Arrival> {
     let mut stream = connect::mqtt(target, login).await?;
-    stream.write_all(&mqtt::subscribe("cmd")).await?;
+    stream.write_all(&mqtt::subscribe(connect::COMMANDS)).await?;
     let (mut input, mut subscribed) = (Vec::with_capacity(256), None);
     loop {
         while let Some((len, packet)) = mqtt::parse(&input)? {

@@ -118,7 +118,7 @@ async fn open(
             }
             Kind::Mqtt | Kind::Mqtts => {
                 connect::log_in(&mut stream, login).await?;
-                connect::subscribe(&mut stream).await?;
+                connect::subscribe(&mut stream, connect::COMMANDS).await?;
             }
         }
         progress.inc(1);
