@@ -1,8 +1,8 @@
 //! The tracker: it follows every command to its outcome, and gives those that are kept to their devices.
 //!
 //! The way of a record: `feed` reads `commands` and `outcomes` and hands each record to the tracker of its partition
-//! ([`PartitionTracker`], a state machine without I/O); its `seat` feeds it, and does what it wants done: `publish` says
-//! what it says, `clerk` asks the ledger. `leases` decides of which partitions this replica has charge: for the others its
+//! ([`PartitionTracker`], a state machine without I/O), whose `seat` all know; its `work` feeds it, and does what it wants
+//! done: `publish` says what it says, `clerk` asks the ledger. `leases` decides of which partitions this replica has charge: for the others its
 //! trackers know the same and do nothing. `watch` wakes the requests that wait for an outcome.
 //!
 //! Invariants: of each partition one replica has charge; what a tracker knows it has read; whatever is written is fenced by
@@ -14,7 +14,10 @@ mod leases;
 mod mark;
 mod publish;
 mod seat;
+#[cfg(test)]
+mod tests;
 mod watch;
+mod work;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,9 +34,10 @@ use tokio::task::JoinSet;
 
 use feed::{Feed, Item};
 use mark::Mark;
-use seat::{Seat, Work};
+use seat::Seat;
 use watch::Watches;
 pub(crate) use watch::{Progress, Watch};
+use work::Work;
 
 /// So many records may wait for the tracker of a partition.
 const QUEUE: usize = 1024;
@@ -48,6 +52,9 @@ pub enum TrackerError {
     /// The ledger cannot be read.
     #[error("the trackers cannot start: {0}")]
     Ledger(#[from] LedgerError),
+    /// One of the trackers has ended.
+    #[error("a tracker has ended before its time")]
+    Ended,
 }
 
 /// What the trackers go by.
@@ -96,16 +103,6 @@ impl Shared {
 
     fn is_caught_up(&self) -> bool {
         self.seats.iter().all(Seat::is_caught_up)
-    }
-
-    /// Makes the tracker of a partition anew, as records were missed: of what the ledger has.
-    async fn rebuild(&self, seat: &Seat) {
-        let loaded = self.ledger.load(seat.partition).await.unwrap_or_else(|error| {
-            tracing::error!(%error, partition = seat.partition.0, "what a tracker missed cannot be made up for");
-            Loaded::default()
-        });
-        *seat.tracker() = restored(&self.settings, loaded, true, &self.clock);
-        seat.set_lease(None);
     }
 }
 
@@ -192,19 +189,27 @@ impl Tracking {
     /// Works until the shutdown.
     ///
     /// # Errors
-    /// Fails if the channels do not take what marks their ends.
+    /// Fails if one of the trackers ends before: the channels can be followed no more.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), TrackerError> {
         let Self { shared, items } = self;
         let mut work = JoinSet::new();
         for (at, items) in items.into_iter().enumerate() {
             work.spawn(Work::new(&shared, at, items).run(shutdown.clone()));
         }
-        work.spawn(write_marks(shared.clone(), shutdown.clone()));
-        leases::keep(shared.clone(), shutdown).await;
+        let mut marks = JoinSet::new();
+        marks.spawn(write_marks(shared.clone(), shutdown.clone()));
+        let ended = tokio::select! {
+            () = leases::keep(shared.clone(), shutdown.clone()) => Ok(()),
+            // Others take over then.
+            _ = work.join_next() => if shutdown.is_cancelled() { Ok(()) } else { Err(TrackerError::Ended) },
+        };
+        if ended.is_err() {
+            work.abort_all();
+        }
         while work.join_next().await.is_some() {}
         leases::leave(&shared).await;
         drop(shared.subscription.lock().unwrap_or_else(PoisonError::into_inner).take());
-        Ok(())
+        ended
     }
 }
 

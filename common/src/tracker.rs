@@ -62,7 +62,8 @@ pub struct Settings {
     pub max_pending: usize,
     /// So many commands are handed over at once.
     pub batch_commands: usize,
-    /// So many bytes of payload are handed over at once, but one command at least.
+    /// So many bytes of payload are handed over at once, but one command at least. In the record they are a third longer,
+    /// and no channel need take one of more than 1 MiB for them.
     pub batch_bytes: usize,
     /// The incarnation of the only replica, if there is but one: when it begins to act, all others have lapsed.
     pub sole: Option<EventId>,
@@ -79,7 +80,7 @@ impl Default for Settings {
             retry_longest: Duration::from_secs(60),
             max_pending: 50,
             batch_commands: 50,
-            batch_bytes: 768 * 1024,
+            batch_bytes: 700 * 1024,
             sole: None,
         }
     }

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::BoxFuture;
+use common::channel::Partition;
+use common::connections::Now;
 use common::id::EventId;
-use common::ledger::{Batch, Lease, Ledger, LedgerError, Saved};
+use common::ledger::{Batch, Lease, Ledger, LedgerError, Loaded, Saved};
 use common::service::Clock;
-use common::tracker::{PartitionTracker, Row};
+use common::tracker::{PartitionTracker, Places, Row};
 
 /// How often changes are written.
 const FLUSH: Duration = Duration::from_millis(50);
@@ -35,6 +37,12 @@ pub(super) enum Ask {
 /// What the ledger said.
 #[derive(Debug)]
 pub(super) enum Answer {
+    /// What it has of the partition, for a charge that begins.
+    Loaded(Lease, Loaded),
+    /// That cannot be read now.
+    NotLoaded(Lease),
+    /// Up to where the connections are written.
+    Saved(Places),
     /// Changes were written, or not.
     Written(bool),
     /// The rows of these commands.
@@ -49,13 +57,18 @@ pub(super) enum Answer {
     Nothing,
 }
 
-/// Calls the ledger while this replica has charge of the partition.
+/// Calls the ledger for one partition.
 pub(super) struct Clerk {
     ledger: Ledger,
     clock: Clock,
     unseen_after: Duration,
-    asks: VecDeque<Ask>,
+    /// Each with the write that must be done before.
+    asks: VecDeque<(u64, Ask)>,
     under_way: Option<BoxFuture<'static, Answer>>,
+    /// How many writes were begun.
+    begun: u64,
+    /// The last of them that was done: by it, so was all before.
+    done: u64,
     next_flush: Instant,
     next_checkpoint: Instant,
     next_unseen: Instant,
@@ -71,6 +84,8 @@ impl Clerk {
             unseen_after,
             asks: VecDeque::new(),
             under_way: None,
+            begun: 0,
+            done: 0,
             next_flush: now,
             next_checkpoint: now + CHECKPOINT,
             next_unseen: now,
@@ -80,11 +95,14 @@ impl Clerk {
 
     /// Takes a question; those of one kind that follow on each other are asked at once.
     pub(super) fn ask(&mut self, ask: Ask) {
-        match (self.asks.back_mut(), ask) {
+        // What is changed now is in the next write that is begun.
+        let behind = self.begun + 1;
+        let last = self.asks.back_mut().filter(|(write, _)| *write == behind);
+        match (last.map(|(_, last)| last), ask) {
             (Some(Ask::HandOver(last)), Ask::HandOver(more)) if last.len() < MOST => last.extend(more),
             (Some(Ask::Expire(last)), Ask::Expire(more)) if last.len() < MOST => last.extend(more),
             (Some(Ask::Look(last)), Ask::Look(more)) if last.len() < MOST => last.extend(more),
-            (_, ask) => self.asks.push_back(ask),
+            (_, ask) => self.asks.push_back((behind, ask)),
         }
     }
 
@@ -94,9 +112,32 @@ impl Clerk {
         self.under_way = None;
     }
 
-    /// Returns when [`Clerk::begin`] may have something to do.
-    pub(super) fn due(&self) -> Instant {
-        self.next_flush.max(self.not_before)
+    /// Reads what the ledger has of the partition, of which this replica has just taken charge. Nothing may be under way.
+    pub(super) fn load(&mut self, lease: Lease) {
+        let ledger = self.ledger.clone();
+        self.under_way = Some(Box::pin(async move {
+            match ledger.load(lease.partition).await {
+                Ok(loaded) => Answer::Loaded(lease, loaded),
+                Err(error) => {
+                    tracing::warn!(%error, partition = lease.partition.0, "cannot take charge");
+                    Answer::NotLoaded(lease)
+                }
+            }
+        }));
+    }
+
+    /// Asks how far whoever has charge has come, if nothing is under way.
+    pub(super) fn look(&mut self, partition: Partition) {
+        let ledger = self.ledger.clone();
+        self.under_way.get_or_insert_with(|| {
+            Box::pin(async move { ledger.saved(partition).await.map_or(Answer::Nothing, Answer::Saved) })
+        });
+    }
+
+    /// Returns when [`Clerk::begin`] may have something to do. `None`: when it is answered.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let next = if self.asks.is_empty() { self.next_flush } else { self.not_before };
+        self.under_way.is_none().then(|| next.max(self.not_before))
     }
 
     /// Begins the next call, if it is time and none is under way.
@@ -105,42 +146,66 @@ impl Clerk {
         if self.under_way.is_some() || now.instant < self.not_before {
             return;
         }
-        if let Some(Ask::Look(_)) = self.asks.front()
-            && let Some(ask) = self.asks.pop_front()
-        {
-            self.under_way = Some(put(self.ledger.clone(), lease, ask, self.clock.clone()));
-            return;
+        if let Some(ask) = self.next_ask() {
+            self.put(lease, ask);
+        } else if now.instant >= self.next_unseen {
+            self.find_unseen(now);
+        } else if !self.asks.is_empty() || now.instant >= self.next_flush {
+            self.flush(tracker, lease, now);
         }
-        if self.asks.is_empty() && now.instant < self.next_flush {
-            return;
-        }
+    }
+
+    /// Begins to write all that must outlive this process. Nothing may be under way.
+    pub(super) fn checkpoint(&mut self, tracker: &mut PartitionTracker, lease: Lease) {
+        let now = self.clock.now();
+        self.next_checkpoint = now.instant + CHECKPOINT;
+        let (snapshot, changes) = tracker.checkpoint(now);
+        let bytes = postcard::to_allocvec(&snapshot).map(Bytes::from);
+        let saved = bytes.map(|bytes| Saved { bytes, places: snapshot.places() });
+        let saved = saved.inspect_err(|error| tracing::error!(%error, "a tracker's state has no form"));
+        self.write(lease, Batch { changes, saved: saved.ok(), now: now.wall });
+    }
+
+    /// Takes the next question that may be asked now.
+    fn next_ask(&mut self) -> Option<Ask> {
+        // No row at all is an answer to a look: before anything is written.
+        let look = self.asks.iter().position(|(_, ask)| matches!(ask, Ask::Look(_)));
+        let first = || self.asks.front().filter(|(write, _)| *write <= self.done).map(|_| 0);
+        let at = look.or_else(first)?;
+        self.asks.remove(at).map(|(_, ask)| ask)
+    }
+
+    fn flush(&mut self, tracker: &mut PartitionTracker, lease: Lease, now: Now) {
         self.next_flush = now.instant + FLUSH;
         if now.instant >= self.next_checkpoint {
-            self.next_checkpoint = now.instant + CHECKPOINT;
-            let (snapshot, changes) = tracker.checkpoint(now);
-            let bytes = postcard::to_allocvec(&snapshot).map(Bytes::from);
-            let saved = bytes.map(|bytes| Saved { bytes, places: snapshot.places() });
-            let saved = saved.inspect_err(|error| tracing::error!(%error, "a tracker's state has no form"));
-            return self.write(lease, Batch { changes, saved: saved.ok(), now: now.wall });
+            return self.checkpoint(tracker, lease);
         }
         let changes = tracker.changes();
         if !changes.is_empty() {
             return self.write(lease, Batch { changes, saved: None, now: now.wall });
         }
-        if let Some(ask) = self.asks.pop_front() {
-            self.under_way = Some(put(self.ledger.clone(), lease, ask, self.clock.clone()));
-        } else if now.instant >= self.next_unseen {
-            self.next_unseen = now.instant + UNSEEN;
-            let ledger = self.ledger.clone();
-            let before = now.wall.saturating_sub(self.unseen_after);
-            self.under_way =
-                Some(Box::pin(
-                    async move { ledger.unseen(before).await.map_or(Answer::Nothing, Answer::Unseen) },
-                ));
+        self.begun += 1;
+        self.done = self.begun;
+        if let Some(ask) = self.next_ask() {
+            self.put(lease, ask);
         }
     }
 
+    fn find_unseen(&mut self, now: Now) {
+        self.next_unseen = now.instant + UNSEEN;
+        let (ledger, before) = (self.ledger.clone(), now.wall.saturating_sub(self.unseen_after));
+        self.under_way =
+            Some(Box::pin(
+                async move { ledger.unseen(before).await.map_or(Answer::Nothing, Answer::Unseen) },
+            ));
+    }
+
+    fn put(&mut self, lease: Lease, ask: Ask) {
+        self.under_way = Some(put(self.ledger.clone(), lease, ask, self.clock.clone()));
+    }
+
     fn write(&mut self, lease: Lease, batch: Batch) {
+        self.begun += 1;
         let ledger = self.ledger.clone();
         self.under_way = Some(Box::pin(async move {
             match ledger.commit(lease, batch).await {
@@ -151,11 +216,19 @@ impl Clerk {
         }));
     }
 
+    /// Tells whether a call is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.under_way.is_some()
+    }
+
     /// Waits for the answer to the call that is under way.
     pub(super) async fn answer(&mut self) -> Answer {
         let Some(under_way) = &mut self.under_way else { return std::future::pending().await };
         let answer = under_way.as_mut().await;
         self.under_way = None;
+        if let Answer::Written(true) = answer {
+            self.done = self.begun;
+        }
         answer
     }
 
@@ -166,7 +239,7 @@ impl Clerk {
 
     /// Asks again what could not be answered, before all else.
     pub(super) fn again(&mut self, ask: Ask) {
-        self.asks.push_front(ask);
+        self.asks.push_front((0, ask));
         self.pause();
     }
 }

@@ -57,13 +57,13 @@ async fn turn(shared: &Shared) -> Result<(), LedgerError> {
     let held: Vec<Lease> = shared.seats.iter().filter_map(|seat| *seat.lease.borrow()).collect();
     let renewed = shared.ledger.renew(&shared.replica, &held, shared.clock.wall(), LEASE).await?;
     for lost in held.iter().filter(|lease| !renewed.held.contains(lease)) {
-        shared.seat(lost.partition).set_lease(None);
+        shared.seat(lost.partition).end_lease(*lost);
     }
     let trackers = usize::try_from(renewed.trackers).unwrap_or(1).max(1);
     let share = shared.seats.len().div_ceil(trackers);
     // Others start without any: what is above the share is theirs.
     for surplus in renewed.held.iter().skip(share) {
-        shared.seat(surplus.partition).set_lease(None);
+        shared.seat(surplus.partition).end_lease(*surplus);
         shared.ledger.give_up(*surplus).await?;
     }
     let mut missing = share.saturating_sub(renewed.held.len());
@@ -72,7 +72,7 @@ async fn turn(shared: &Shared) -> Result<(), LedgerError> {
             break;
         }
         if let Some(lease) = acquire(shared, seat).await? {
-            seat.set_lease(Some(lease));
+            seat.set_lease(lease);
             missing -= 1;
         }
     }
@@ -89,7 +89,7 @@ async fn acquire(shared: &Shared, seat: &Seat) -> Result<Option<Lease>, LedgerEr
 pub(super) async fn leave(shared: &Shared) {
     let leases: Vec<Lease> = shared.seats.iter().filter_map(|seat| *seat.lease.borrow()).collect();
     for lease in leases {
-        shared.seat(lease.partition).set_lease(None);
+        shared.seat(lease.partition).end_lease(lease);
         if let Err(error) = shared.ledger.give_up(lease).await {
             tracing::debug!(%error, "a lease is left to its end");
         }

@@ -5,15 +5,18 @@ use std::time::Duration;
 
 use common::BoxFuture;
 use common::channel::{Channel, EventSink, Partition, PublishError};
-use common::event::Event;
+use common::command::Command;
 use common::id::DeviceKey;
 use common::outcome::Transition;
 use common::records::OrderRecord;
 use common::service::{Clock, new_event_id};
+use common::time::Timestamp;
 use tokio::time::sleep;
 
 /// The first pause after an outcome was not taken; each next is twice as long, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(100);
+/// The same for records.
+const SHORTEST: Duration = Duration::from_millis(5);
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// Publishes for the tracker of one partition. What is published takes its place in the order when it is called.
@@ -41,7 +44,7 @@ impl Publisher {
         })
     }
 
-    /// Writes a record, once.
+    /// Writes a record, once: again only where the channel has not taken it for certain.
     pub(super) fn record(
         &self,
         device: DeviceKey,
@@ -50,15 +53,33 @@ impl Publisher {
         let now = self.clock.wall();
         let of_all = device == DeviceKey::all();
         let event = record.into_event(new_event_id(now), device, now);
-        if of_all {
-            self.sink.publish_in(Channel::Commands, self.partition, event)
-        } else {
-            self.sink.publish(Channel::Commands, event)
-        }
+        let (sink, partition) = (self.sink.clone(), self.partition);
+        let write = move || match of_all {
+            true => sink.publish_in(Channel::Commands, partition, event.clone()),
+            false => sink.publish(Channel::Commands, event.clone()),
+        };
+        let mut acknowledged = write();
+        Box::pin(async move {
+            let mut pause = SHORTEST;
+            loop {
+                match acknowledged.await {
+                    Err(PublishError::Overloaded) => sleep(pause).await,
+                    result => return result,
+                }
+                pause = LONGEST.min(2 * pause);
+                acknowledged = write();
+            }
+        })
     }
 
-    /// Publishes an event of the channel `commands`, once.
-    pub(super) fn submit(&self, event: Event) -> BoxFuture<'static, Result<(), PublishError>> {
-        self.sink.publish(Channel::Commands, event)
+    /// Publishes a command, once. If that fails it is found to be missing again.
+    pub(super) fn submit(&self, command: Command, accepted: Timestamp) -> BoxFuture<'static, ()> {
+        let id = command.id.clone();
+        let acknowledged = self.sink.publish(Channel::Commands, command.into_event(accepted, None));
+        Box::pin(async move {
+            if let Err(error) = acknowledged.await {
+                tracing::warn!(id = id.as_str(), %error, "a command that the log lacks was not taken");
+            }
+        })
     }
 }

@@ -16,6 +16,11 @@ const KEY_PASSWORD: (&str, &str) = ("--kafka-ssl-key-password-file", "DROGUE_KAF
 /// What a record takes beside its payload, at most.
 const ATTRIBUTES: usize = 16 << 10;
 
+/// Returns how long a payload is in a record that gives its command to a connection: there it is in base64.
+const fn carried(payload: usize) -> usize {
+    payload.div_ceil(3) * 4
+}
+
 /// Where Kafka is, and how to speak to it.
 #[derive(Debug, Clone, Default, Args)]
 #[group(skip)]
@@ -155,7 +160,7 @@ impl KafkaOptions {
             topic_prefix: self.kafka_topic_prefix.clone(),
             topics: self.topics.settings(),
             publish_timeout: limits.publish_timeout,
-            max_event: (limits.max_payload + ATTRIBUTES).max(1 << 20),
+            max_event: (carried(limits.max_payload) + ATTRIBUTES).max(1 << 20),
             ..KafkaSettings::new(servers)
         };
         settings.check().map_err(|error| BadConfiguration(error.to_string()))?;
