@@ -22,6 +22,8 @@ const COLUMNS: usize = 18;
 /// What is done where the row is there. A state changes as [`State::admits`] says, or stays, with a longer history; one that
 /// was ended here without that anybody was told gives way to what the log says.
 /// Whether it is handed is for compare-and-set to say, until it is settled; the attempt never falls.
+///
+/// [`State::admits`]: crate::outcome::State::admits
 const ON_CONFLICT: &str = "ON CONFLICT (id) DO UPDATE SET \
     partition_number = excluded.partition_number, \
     place = COALESCE(excluded.place, commands.place), \
