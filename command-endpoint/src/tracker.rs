@@ -2,12 +2,13 @@
 //!
 //! The way of a record: `feed` reads `commands` and `outcomes` and hands each record to the tracker of its partition
 //! ([`PartitionTracker`], a state machine without I/O); its `seat` feeds it, and does what it wants done: `publish` says
-//! what it says, `clerk` asks the ledger. `leases` decides of which partitions this replica has charge: for the others its
-//! trackers know the same and do nothing. `watch` wakes the requests that wait for an outcome.
+//! what it says, `clerk` asks the ledger what waits in `asks`. `leases` decides of which partitions this replica has
+//! charge: for the others its trackers know the same and do nothing. `watch` wakes the requests that wait for an outcome.
 //!
 //! Invariants: of each partition one replica has charge; what a tracker knows it has read; whatever is written is fenced by
 //! the epoch of its lease, in the ledger and in the log.
 
+mod asks;
 mod clerk;
 mod feed;
 mod leases;

@@ -1,6 +1,5 @@
 //! The calls of the ledger for one partition: one after another, in the order that the tracker asks for.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,6 +9,8 @@ use common::ledger::{Batch, Lease, Ledger, LedgerError, Saved};
 use common::service::Clock;
 use common::tracker::{PartitionTracker, Row};
 
+use super::asks::{Ask, Asks};
+
 /// How often changes are written.
 const FLUSH: Duration = Duration::from_millis(50);
 /// How often the connections are written.
@@ -18,19 +19,6 @@ const CHECKPOINT: Duration = Duration::from_secs(5);
 const UNSEEN: Duration = Duration::from_secs(5);
 /// How long after a failure it is tried again.
 const RETRY: Duration = Duration::from_millis(500);
-/// So many commands are asked of the ledger at once.
-const MOST: usize = 500;
-
-/// What is asked of the ledger.
-#[derive(Debug)]
-pub(super) enum Ask {
-    /// To give commands to the tracker, for an attempt.
-    HandOver(Vec<(EventId, u32)>),
-    /// To end commands that lapsed.
-    Expire(Vec<EventId>),
-    /// For rows as they are.
-    Look(Vec<EventId>),
-}
 
 /// What the ledger said.
 #[derive(Debug)]
@@ -54,7 +42,7 @@ pub(super) struct Clerk {
     ledger: Ledger,
     clock: Clock,
     unseen_after: Duration,
-    asks: VecDeque<Ask>,
+    asks: Asks,
     under_way: Option<BoxFuture<'static, Answer>>,
     next_flush: Instant,
     next_checkpoint: Instant,
@@ -69,7 +57,7 @@ impl Clerk {
             ledger,
             clock,
             unseen_after,
-            asks: VecDeque::new(),
+            asks: Asks::default(),
             under_way: None,
             next_flush: now,
             next_checkpoint: now + CHECKPOINT,
@@ -78,14 +66,9 @@ impl Clerk {
         }
     }
 
-    /// Takes a question; those of one kind that follow on each other are asked at once.
+    /// Takes a question.
     pub(super) fn ask(&mut self, ask: Ask) {
-        match (self.asks.back_mut(), ask) {
-            (Some(Ask::HandOver(last)), Ask::HandOver(more)) if last.len() < MOST => last.extend(more),
-            (Some(Ask::Expire(last)), Ask::Expire(more)) if last.len() < MOST => last.extend(more),
-            (Some(Ask::Look(last)), Ask::Look(more)) if last.len() < MOST => last.extend(more),
-            (_, ask) => self.asks.push_back(ask),
-        }
+        self.asks.push(ask);
     }
 
     /// Forgets what was asked, and what is under way.
@@ -105,16 +88,14 @@ impl Clerk {
         if self.under_way.is_some() || now.instant < self.not_before {
             return;
         }
-        if let Some(Ask::Look(_)) = self.asks.front()
-            && let Some(ask) = self.asks.pop_front()
-        {
-            self.under_way = Some(put(self.ledger.clone(), lease, ask, self.clock.clone()));
-            return;
+        if let Some(ask) = self.asks.next() {
+            return self.put(lease, ask);
         }
         if self.asks.is_empty() && now.instant < self.next_flush {
             return;
         }
         self.next_flush = now.instant + FLUSH;
+        self.asks.release();
         if now.instant >= self.next_checkpoint {
             self.next_checkpoint = now.instant + CHECKPOINT;
             let (snapshot, changes) = tracker.checkpoint(now);
@@ -127,8 +108,8 @@ impl Clerk {
         if !changes.is_empty() {
             return self.write(lease, Batch { changes, saved: None, now: now.wall });
         }
-        if let Some(ask) = self.asks.pop_front() {
-            self.under_way = Some(put(self.ledger.clone(), lease, ask, self.clock.clone()));
+        if let Some(ask) = self.asks.next() {
+            self.put(lease, ask);
         } else if now.instant >= self.next_unseen {
             self.next_unseen = now.instant + UNSEEN;
             let ledger = self.ledger.clone();
@@ -138,6 +119,10 @@ impl Clerk {
                     async move { ledger.unseen(before).await.map_or(Answer::Nothing, Answer::Unseen) },
                 ));
         }
+    }
+
+    fn put(&mut self, lease: Lease, ask: Ask) {
+        self.under_way = Some(put(self.ledger.clone(), lease, ask, self.clock.clone()));
     }
 
     fn write(&mut self, lease: Lease, batch: Batch) {
@@ -161,12 +146,13 @@ impl Clerk {
 
     /// Puts off the next call, as the last one failed.
     pub(super) fn pause(&mut self) {
+        self.asks.hold();
         self.not_before = self.clock.instant() + RETRY;
     }
 
     /// Asks again what could not be answered, before all else.
     pub(super) fn again(&mut self, ask: Ask) {
-        self.asks.push_front(ask);
+        self.asks.put_back(ask);
         self.pause();
     }
 }

@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 
 use super::Shared;
-use super::clerk::{Answer, Ask, Clerk};
+use super::asks::Ask;
+use super::clerk::{Answer, Clerk};
 use super::feed::Item;
 use super::publish::Publisher;
 
