@@ -148,10 +148,7 @@ impl Cloud {
     fn handovers(&self) -> Vec<u64> {
         let events = self.channel.events(Channel::Commands);
         let records = events.iter().filter_map(|event| OrderRecord::from_event(event).unwrap());
-        let epoch = |record| match record {
-            OrderRecord::Handover(handover) => Some(handover.epoch),
-            _ => None,
-        };
+        let epoch = |record| if let OrderRecord::Handover(given) = record { Some(given.epoch) } else { None };
         records.filter_map(epoch).collect()
     }
 

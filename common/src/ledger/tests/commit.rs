@@ -43,7 +43,7 @@ async fn what_was_ended_and_not_told_is_loaded_until_it_is_read(database: Databa
     let Cancel::Done(cancelled) = ledger.cancel(&key("a/d"), &event("c1"), NOW).await.unwrap() else {
         panic!("it waits")
     };
-    assert_eq!(ledger.load(P0).await.unwrap().rows, [cancelled.clone()]);
+    assert_eq!(ledger.load(P0).await.unwrap().rows, std::slice::from_ref(&cancelled));
     ledger.write(vec![cancelled]).await.unwrap();
     assert_eq!(ledger.load(P0).await.unwrap().rows, []);
 }

@@ -120,7 +120,9 @@ async fn of_all_that_may_happen_to_a_command_that_waits_one_does(database: Datab
             async move {
                 match other.submit(submission).await.unwrap() {
                     Submitted::New { superseded } => superseded.len(),
-                    other => panic!("{other:?}"),
+                    other @ (Submitted::Same(_) | Submitted::Conflict | Submitted::Full) => {
+                        panic!("{other:?}")
+                    }
                 }
             }
         });
