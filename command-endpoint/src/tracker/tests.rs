@@ -93,7 +93,8 @@ impl Cloud {
 
     /// Accepts a command that is kept, `ago`, as far as the ledger is concerned.
     async fn submit(&self, name: &str, ago: Duration) -> Command {
-        let command = Command { kept: true, ..self.command(name) };
+        let expires = Clock::system().wall().saturating_add(10 * PATIENCE);
+        let command = Command { kept: true, expires, ..self.command(name) };
         let submission = Submission {
             command: command.clone(),
             accepted: Clock::system().wall().saturating_sub(ago),
