@@ -79,7 +79,7 @@ async fn accept(request: &HttpRequest, payload: &mut Payload, api: &Api) -> Resu
     if options.needs_row() {
         match backends.tracker.ledger().submit(submission(api, &options, &command)).await? {
             Submitted::New { superseded: rows } => superseded = rows,
-            Submitted::Same(row) => return Ok(again(api, row, options.wait)),
+            Submitted::Same(row) => return again(api, row, options.wait).await,
             Submitted::Conflict => return Err(ApiError::KeyConflict),
             Submitted::Full => return Err(ApiError::TooManyPending(api.max_pending)),
         }
@@ -116,13 +116,13 @@ fn submission(api: &Api, options: &Options, command: &Command) -> Submission {
 }
 
 /// Goes on with a command that the same request made before.
-fn again(api: &Api, row: Row, wait: Option<options::Wait>) -> Accepted {
-    let wait = wait.map(|wait| {
-        let watch = api.backends.tracker.watch(row.id.clone());
-        watch.learn(row.state, row.reason);
-        (wait, watch)
-    });
-    Accepted { row, wait }
+async fn again(api: &Api, row: Row, wait: Option<options::Wait>) -> Result<Accepted, ApiError> {
+    let Some(wait) = wait else { return Ok(Accepted { row, wait: None }) };
+    let watch = api.backends.tracker.watch(row.id.clone());
+    // What was read before the watch began, the ledger may not know yet.
+    let row = existing::find(api, &row.device, &row.id).await?.unwrap_or(row);
+    watch.learn(row.state, row.reason);
+    Ok(Accepted { row, wait: Some((wait, watch)) })
 }
 
 fn content_type(request: &HttpRequest) -> Result<String, ApiError> {

@@ -4,6 +4,7 @@ mod access;
 mod bulk;
 mod commands;
 mod fixture;
+mod outcomes;
 mod registry;
 
 pub(crate) use fixture::{Fixture, OPERATOR};

@@ -93,7 +93,8 @@ impl Cloud {
 
     /// Accepts a command that is kept, `ago`, as far as the ledger is concerned.
     async fn submit(&self, name: &str, ago: Duration) -> Command {
-        let command = Command { kept: true, ..self.command(name) };
+        let expires = Clock::system().wall().saturating_add(10 * PATIENCE);
+        let command = Command { kept: true, expires, ..self.command(name) };
         let submission = Submission {
             command: command.clone(),
             accepted: Clock::system().wall().saturating_sub(ago),
@@ -148,10 +149,7 @@ impl Cloud {
     fn handovers(&self) -> Vec<u64> {
         let events = self.channel.events(Channel::Commands);
         let records = events.iter().filter_map(|event| OrderRecord::from_event(event).unwrap());
-        let epoch = |record| match record {
-            OrderRecord::Handover(handover) => Some(handover.epoch),
-            _ => None,
-        };
+        let epoch = |record| if let OrderRecord::Handover(given) = record { Some(given.epoch) } else { None };
         records.filter_map(epoch).collect()
     }
 

@@ -130,8 +130,10 @@ impl Work {
                     seat.tracker().handle_record(*recorded, now);
                 }
                 Item::Outcome(outcome, place) if is_news(known.outcomes, place) => {
+                    let mut tracker = seat.tracker();
+                    // Under the lock: who begins to wait behind this finds it in the tracker.
                     self.shared.watches.tell(&outcome);
-                    seat.tracker().handle_outcome(*outcome, place, now);
+                    tracker.handle_outcome(*outcome, place, now);
                 }
                 Item::Command(..) | Item::Record(_) | Item::Outcome(..) => {}
                 Item::Mark(channel, mark) if mark == self.shared.mark => seat.has_read(channel),
