@@ -135,7 +135,9 @@ async fn arrive(target: Loopback, login: &Login) -> anyhow::Result<Arrival> {
                     // A command may overtake the SUBACK.
                     return Ok(Arrival { subscribed: subscribed.unwrap_or(taken), taken, _stream: stream });
                 }
-                other => bail!("unexpected {other:?}"),
+                Packet::ConnAck(_) | Packet::PubAck(_) | Packet::SubAck(_) | Packet::Publish { .. } => {
+                    bail!("unexpected {packet:?}")
+                }
             }
             input.drain(..len);
         }

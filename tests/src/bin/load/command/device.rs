@@ -37,7 +37,9 @@ pub(super) async fn over_mqtt(
                     }
                 }
                 Packet::PubAck(REPLY_ID) if replies => {}
-                other => bail!("unexpected {other:?}"),
+                other @ (Packet::ConnAck(_) | Packet::PubAck(_) | Packet::SubAck(_)) => {
+                    bail!("unexpected {other:?}")
+                }
             }
             input.drain(..len);
         }
