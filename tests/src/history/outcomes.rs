@@ -173,7 +173,7 @@ mod tests {
         let never =
             [undelivered(Reason::NotConnected), undelivered(Reason::Overflow), told(State::Expired, 1)];
         for never in never {
-            assert_eq!(faults(&[never.clone()], true), ["contradicted"]);
+            assert_eq!(faults(std::slice::from_ref(&never), true), ["contradicted"]);
             assert_eq!(faults(&[delivered(), never], true), ["contradicted"]);
         }
         let both = [told(State::Expired, 1), told(State::Cancelled, 1)];

@@ -65,8 +65,8 @@ fn a_command_need_not_arrive_where_the_device_was_not_there_all_the_time() {
 
 #[test]
 fn what_is_told_explains_what_is_missing_and_what_comes_again() {
-    let told = |state, reason| Told {
-        id: format!("a.{state}.{}", u8::from(reason != None)),
+    let told = |state, reason: Option<Reason>| Told {
+        id: format!("a.{state}.{}", u8::from(reason.is_some())),
         command: "a".to_owned(),
         state,
         reason,
