@@ -59,9 +59,13 @@ pub(crate) async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpRes
     let more = rows.len() > limit;
     rows.truncate(limit);
     let after = rows.last().filter(|_| more).map(|row| row.id.to_string());
-    // What was read since is news to the ledger.
-    let newest = rows.into_iter().map(|row| tracker.command(&device, &row.id).unwrap_or(row));
-    let wanted = newest.filter(|row| state.is_none_or(|state| row.state == state));
+    // What was read since is news to the ledger. What the tracker knows no more it has written before: looked at anew.
+    let known: Vec<_> = rows.iter().map(|row| tracker.command(&device, &row.id)).collect();
+    let unknown = rows.iter().zip(&known).filter(|(_, known)| known.is_none());
+    let written = tracker.ledger().find(unknown.map(|(row, _)| row.id.clone()).collect()).await?;
+    let mut newest: Vec<Row> = known.into_iter().flatten().chain(written).collect();
+    newest.sort_by(|one, other| one.id.cmp(&other.id));
+    let wanted = newest.into_iter().filter(|row| state.is_none_or(|state| row.state == state));
     let items = wanted.map(|row| View::of(&row)).collect();
     Ok(HttpResponse::Ok().json(Page { items, after }))
 }
