@@ -13,7 +13,7 @@ use super::reports::{Report, Reports};
 use super::session::Session;
 use super::shared::Shared;
 use crate::auth::{AuthError, Authenticator, Login};
-use crate::channel::{Channel, EventSink, EventSource, SourceError, Start, Subscription};
+use crate::channel::{Channel, EventSink, EventSource, Partition, SourceError, Start, Subscription};
 use crate::command::DEFAULT_LIFETIME;
 use crate::id::EventId;
 use crate::process::Clock;
@@ -119,9 +119,11 @@ impl DeviceService {
         Ok(Self { shared, subscription: Arc::new(subscription), beating })
     }
 
-    /// Tells whether a command that is accepted now reaches the connections held here.
+    /// Tells whether a command that is accepted now reaches the connections held here: records are read, and others know
+    /// in every partition that this replica lives. After a long outage it first announces its connections anew.
     pub fn is_live(&self) -> bool {
-        self.subscription.is_live()
+        let mut partitions = (0..self.shared.sink.partitions()).map(Partition);
+        self.subscription.is_live() && partitions.all(|partition| self.shared.is_heard(partition))
     }
 
     /// Returns what tells this start of the replica from all others, until it has missed records and starts over.
