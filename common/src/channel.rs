@@ -2,6 +2,8 @@
 //!
 //! An adapter implements [`EventSink`] and [`EventSource`]; a contract suite judges every adapter alike.
 
+mod retry;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +15,8 @@ use crate::BoxFuture;
 use crate::error::ErrorKind;
 use crate::event::{Event, Malformed};
 use crate::id::DeviceKey;
+
+pub use retry::{Pauses, until_taken};
 
 /// A named log of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,7 +63,7 @@ pub struct Partition(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Place(pub u64);
 
-/// Takes events into a channel.
+/// Takes events into a channel. By default it has a single partition.
 pub trait EventSink: Send + Sync {
     /// Publishes an event; the future resolves once the channel has persisted it.
     ///
@@ -72,15 +76,21 @@ pub trait EventSink: Send + Sync {
     fn publish_in(
         &self,
         channel: Channel,
-        partition: Partition,
+        _partition: Partition,
         event: Event,
-    ) -> BoxFuture<'static, Result<(), PublishError>>;
+    ) -> BoxFuture<'static, Result<(), PublishError>> {
+        self.publish(channel, event)
+    }
 
     /// Returns the number of partitions that the channels `commands` and `outcomes` have each.
-    fn partitions(&self) -> u32;
+    fn partitions(&self) -> u32 {
+        1
+    }
 
     /// Returns the partition of these channels in which a device's records lie.
-    fn partition_of(&self, device: &DeviceKey) -> Partition;
+    fn partition_of(&self, _device: &DeviceKey) -> Partition {
+        Partition(0)
+    }
 }
 
 /// Says why an event is not known to be in the channel.

@@ -32,11 +32,10 @@ use std::time::Duration;
 
 use crate::BoxFuture;
 use crate::channel::{
-    Channel, Cursor, EventSink, EventSource, Partition, Place, PublishError, RecordHandler, SourceError,
-    Start, Subscription,
+    Channel, Cursor, EventSink, EventSource, Place, PublishError, RecordHandler, SourceError, Start,
+    Subscription,
 };
 use crate::event::Event;
-use crate::id::DeviceKey;
 use crate::process::Clock;
 use row::Row;
 use shared::Shared;
@@ -157,24 +156,6 @@ impl EventSink for EmbeddedLog {
     fn publish(&self, channel: Channel, event: Event) -> BoxFuture<'static, Result<(), PublishError>> {
         let receipt = self.enqueue(channel, &event);
         Box::pin(async move { receipt?.await.unwrap_or_else(|_| Err(queue::closed())) })
-    }
-
-    fn publish_in(
-        &self,
-        channel: Channel,
-        _partition: Partition,
-        event: Event,
-    ) -> BoxFuture<'static, Result<(), PublishError>> {
-        // There is one order for all.
-        self.publish(channel, event)
-    }
-
-    fn partitions(&self) -> u32 {
-        1
-    }
-
-    fn partition_of(&self, _device: &DeviceKey) -> Partition {
-        Partition(0)
     }
 }
 

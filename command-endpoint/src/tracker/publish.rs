@@ -4,20 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::BoxFuture;
-use common::channel::{Channel, EventSink, Partition, PublishError};
+use common::channel::{Channel, EventSink, Partition, Pauses, PublishError, until_taken};
 use common::command::Command;
 use common::id::DeviceKey;
 use common::outcome::Transition;
 use common::records::OrderRecord;
 use common::service::{Clock, new_event_id};
 use common::time::Timestamp;
-use tokio::time::sleep;
 
-/// The first pause after an outcome was not taken; each next is twice as long, up to [`LONGEST`].
-const FIRST: Duration = Duration::from_millis(100);
-/// The same for records.
-const SHORTEST: Duration = Duration::from_millis(5);
 const LONGEST: Duration = Duration::from_secs(5);
+/// The pauses after an outcome was not taken.
+const OF_OUTCOMES: Pauses = Pauses { first: Duration::from_millis(100), longest: LONGEST };
+/// The same for records.
+const OF_RECORDS: Pauses = Pauses { first: Duration::from_millis(5), longest: LONGEST };
 
 /// Publishes for the tracker of one partition. What is published takes its place in the order when it is called.
 #[derive(Clone)]
@@ -30,18 +29,10 @@ pub(super) struct Publisher {
 impl Publisher {
     /// Tells an outcome, again and again until it is acknowledged.
     pub(super) fn tell(&self, outcome: Transition) -> BoxFuture<'static, ()> {
-        let event = outcome.into_event();
-        let (sink, mut acknowledged) =
-            (self.sink.clone(), self.sink.publish(Channel::Outcomes, event.clone()));
-        Box::pin(async move {
-            let mut pause = FIRST;
-            while let Err(error) = acknowledged.await {
-                tracing::debug!(%error, "an outcome was not taken, telling it again");
-                sleep(pause).await;
-                pause = LONGEST.min(2 * pause);
-                acknowledged = sink.publish(Channel::Outcomes, event.clone());
-            }
-        })
+        let (sink, event) = (self.sink.clone(), outcome.into_event());
+        let tell = move || sink.publish(Channel::Outcomes, event.clone());
+        let told = until_taken(tell(), tell, OF_OUTCOMES, |_| true);
+        Box::pin(async { told.await.unwrap_or_default() })
     }
 
     /// Writes a record, once: again only where the channel has not taken it for certain.
@@ -58,18 +49,7 @@ impl Publisher {
             true => sink.publish_in(Channel::Commands, partition, event.clone()),
             false => sink.publish(Channel::Commands, event.clone()),
         };
-        let mut acknowledged = write();
-        Box::pin(async move {
-            let mut pause = SHORTEST;
-            loop {
-                match acknowledged.await {
-                    Err(PublishError::Overloaded) => sleep(pause).await,
-                    result => return result,
-                }
-                pause = LONGEST.min(2 * pause);
-                acknowledged = write();
-            }
-        })
+        Box::pin(until_taken(write(), write, OF_RECORDS, |error| *error == PublishError::Overloaded))
     }
 
     /// Publishes a command, once. If that fails it is found to be missing again.

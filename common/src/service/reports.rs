@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::shared::Shared;
 use super::{Clock, meters, new_event_id};
 use crate::BoxFuture;
-use crate::channel::{Channel, EventSink, Partition, PublishError};
+use crate::channel::{Channel, EventSink, Partition, Pauses, PublishError, until_taken};
 use crate::connections::Handle;
 use crate::event::Event;
 use crate::id::{DeviceKey, EventId};
@@ -25,8 +25,7 @@ use crate::records::{Announced, Connected, Lapsed, OrderRecord};
 const CAPACITY: usize = 1 << 18;
 /// How many may be on their way to the channel.
 const WINDOW: usize = 1_024;
-const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+const PAUSES: Pauses = Pauses { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
 
 /// Something to say.
 #[derive(Debug)]
@@ -215,25 +214,15 @@ impl Publisher {
         let (sink, waiting, timeout) = (self.sink.clone(), self.waiting.clone(), self.timeout);
         waiting.increment(1);
         self.in_flight.spawn(async move {
-            let (mut attempted, mut backoff) = (first, FIRST_BACKOFF);
-            loop {
-                let result = tokio::time::timeout(timeout, attempted).await;
-                match result.unwrap_or(Err(PublishError::TimedOut(timeout))) {
-                    Ok(()) => break,
-                    Err(error @ PublishError::TooLarge) => {
-                        meters::report_lost();
-                        tracing::error!(kind = &*event.kind, %error, "a report was lost");
-                        break;
-                    }
-                    Err(
-                        error @ (PublishError::Overloaded
-                        | PublishError::TimedOut(_)
-                        | PublishError::Unavailable(_)),
-                    ) => tracing::debug!(kind = &*event.kind, %error, "a report is tried again"),
-                }
-                tokio::time::sleep(backoff).await;
-                backoff = (backoff * 2).min(LONGEST_BACKOFF);
-                attempted = attempt(&*sink, channel, partition, event.clone());
+            let in_time = |attempt: Attempt| async move {
+                let result = tokio::time::timeout(timeout, attempt).await;
+                result.unwrap_or(Err(PublishError::TimedOut(timeout)))
+            };
+            let again = || in_time(attempt(&*sink, channel, partition, event.clone()));
+            let is_worth_another = |error: &PublishError| *error != PublishError::TooLarge;
+            if let Err(error) = until_taken(in_time(first), again, PAUSES, is_worth_another).await {
+                meters::report_lost();
+                tracing::error!(kind = &*event.kind, %error, "a report was lost");
             }
             waiting.decrement(1);
         });

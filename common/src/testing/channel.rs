@@ -13,7 +13,6 @@ use crate::channel::{
 };
 use crate::command::Command;
 use crate::event::{COMMAND_TYPE, Event, Malformed};
-use crate::id::DeviceKey;
 use crate::service::Clock;
 
 type Hook = Arc<dyn Fn(&MemoryChannel, Channel, &Event) + Send + Sync>;
@@ -187,23 +186,6 @@ impl EventSink for MemoryChannel {
         Box::pin(async {
             acknowledged.await.unwrap_or_else(|_| Err(PublishError::Unavailable("it is gone".into())))
         })
-    }
-
-    fn publish_in(
-        &self,
-        channel: Channel,
-        _partition: Partition,
-        event: Event,
-    ) -> BoxFuture<'static, Result<(), PublishError>> {
-        self.publish(channel, event)
-    }
-
-    fn partitions(&self) -> u32 {
-        1
-    }
-
-    fn partition_of(&self, _device: &DeviceKey) -> Partition {
-        Partition(0)
     }
 }
 

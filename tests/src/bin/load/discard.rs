@@ -5,11 +5,10 @@ use std::sync::atomic::AtomicBool;
 
 use common::BoxFuture;
 use common::channel::{
-    Channel, Cursor, EventSink, EventSource, Partition, Place, PublishError, RecordHandler, SourceError,
-    Start, Subscription,
+    Channel, Cursor, EventSink, EventSource, Place, PublishError, RecordHandler, SourceError, Start,
+    Subscription,
 };
 use common::event::Event;
-use common::id::DeviceKey;
 
 /// Acknowledges each event at once, forgets it, and has no records.
 #[derive(Debug, Clone, Copy)]
@@ -18,23 +17,6 @@ pub(crate) struct Discard;
 impl EventSink for Discard {
     fn publish(&self, _channel: Channel, _event: Event) -> BoxFuture<'static, Result<(), PublishError>> {
         Box::pin(async { Ok(()) })
-    }
-
-    fn publish_in(
-        &self,
-        channel: Channel,
-        _partition: Partition,
-        event: Event,
-    ) -> BoxFuture<'static, Result<(), PublishError>> {
-        self.publish(channel, event)
-    }
-
-    fn partitions(&self) -> u32 {
-        1
-    }
-
-    fn partition_of(&self, _device: &DeviceKey) -> Partition {
-        Partition(0)
     }
 }
 
