@@ -1,5 +1,8 @@
 //! How a tracker takes charge of its partition.
 
+use std::collections::HashSet;
+use std::time::Instant;
+
 use super::entry::{Entry, Hold};
 use super::{Announced, Effect, PartitionTracker, Probe, Role, Row};
 use crate::connections::Now;
@@ -66,8 +69,7 @@ impl PartitionTracker {
             let others: Vec<_> = self.replicas.keys().filter(|id| **id != own).cloned().collect();
             others.into_iter().for_each(|id| self.put_lapsed(id));
         }
-        let accepted: std::collections::HashSet<EventId> =
-            announced.rows.iter().map(|row| row.id.clone()).collect();
+        let accepted: HashSet<EventId> = announced.rows.iter().map(|row| row.id.clone()).collect();
         for row in announced.rows {
             self.reconcile(row);
         }
@@ -101,7 +103,7 @@ impl PartitionTracker {
         }
         if row.state.is_settled() {
             if entry.hold != Hold::Decided {
-                self.ended_by(&id, &row);
+                self.ended_by(&row);
             }
             return;
         }
@@ -136,7 +138,7 @@ impl PartitionTracker {
     }
 
     /// Asks for those that are too many, and that the ledger may not have accepted.
-    fn look_again(&mut self, accepted: &std::collections::HashSet<EventId>) {
+    fn look_again(&mut self, accepted: &HashSet<EventId>) {
         let max = self.settings.max_pending;
         let full = self.devices.values().filter(|device| device.kept.len() > max);
         let beyond = full.flat_map(|device| device.kept.iter().skip(max)).map(|(_, id)| id);
@@ -161,14 +163,14 @@ impl PartitionTracker {
             match self.commands.get(&id) {
                 None if row.state.is_settled() => {
                     self.adopt(row.clone());
-                    self.ended_by(&id, &row);
+                    self.ended_by(&row);
                 }
                 None => {
                     self.unseen.entry(id).or_insert((row, now.instant));
                 }
                 Some(entry) if row.state.is_settled() && entry.is_active() => {
                     if entry.hold != Hold::Decided {
-                        self.ended_by(&id, &row);
+                        self.ended_by(&row);
                     }
                 }
                 Some(_) => self.mark_dirty(&id),
@@ -177,7 +179,7 @@ impl PartitionTracker {
     }
 
     /// Publishes commands that were not in the log, as far as it was read.
-    pub(super) fn submit_unseen(&mut self, read: std::time::Instant, now: Now) {
+    pub(super) fn submit_unseen(&mut self, read: Instant, now: Now) {
         let due: Vec<_> = self.unseen.extract_if(|_, (_, since)| *since <= read).collect();
         for (id, (row, _)) in due {
             let accepted = row.accepted;

@@ -1,5 +1,6 @@
 //! What is to be written into the ledger, and what may be forgotten.
 
+use super::entry::Hold;
 use super::{Change, PartitionTracker, Places, Snapshot};
 use crate::connections::Now;
 use crate::id::EventId;
@@ -41,7 +42,7 @@ impl PartitionTracker {
         let mut changes = Vec::with_capacity(self.dirty.len() + self.late.len());
         for id in std::mem::take(&mut self.dirty) {
             let Some(entry) = self.commands.get_mut(&id) else { continue };
-            if entry.hold == super::entry::Hold::Looked && !all {
+            if entry.hold == Hold::Looked && !all {
                 self.dirty.push(id);
                 continue;
             }
@@ -69,7 +70,7 @@ impl PartitionTracker {
                 continue;
             }
             entry.written = true;
-            if entry.hold != super::entry::Hold::Asked {
+            if entry.hold != Hold::Asked {
                 entry.content = None;
             }
             if !entry.is_active() && !entry.dirty {

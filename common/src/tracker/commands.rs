@@ -7,7 +7,7 @@ use crate::command::Command;
 use crate::connections::Now;
 use crate::id::{ConnectionRef, EventId};
 use crate::outcome::{Reason, State, Transition};
-use crate::records::{Handover, OrderRecord};
+use crate::records::{Handover, OrderRecord, Released};
 use crate::time::Timestamp;
 
 impl PartitionTracker {
@@ -175,21 +175,12 @@ impl PartitionTracker {
     }
 
     /// Takes the record by which a connection gives a command back.
-    pub(super) fn released(&mut self, record: crate::records::Released, cause: &EventId, now: Now) {
+    pub(super) fn released(&mut self, record: Released, cause: &EventId, now: Now) {
         let id = record.given.command.clone();
         let Some(entry) = self.commands.get_mut(&id) else { return };
-        let owned = match &entry.hold {
-            Hold::Owned(owner) => *owner == record.id && entry.attempt == record.given.attempt,
-            Hold::Unknown => record.given.attempt >= entry.attempt.max(1),
-            Hold::Queued
-            | Hold::Unconfirmed
-            | Hold::Looked
-            | Hold::Asked
-            | Hold::Ending
-            | Hold::Sent(_)
-            | Hold::Returned(_)
-            | Hold::Decided
-            | Hold::Settled => false,
+        let owned = match entry.hold.owner() {
+            Some(owner) => *owner == record.id && entry.attempt == record.given.attempt,
+            None => entry.hold == Hold::Unknown && record.given.attempt >= entry.attempt.max(1),
         };
         if !owned {
             return;

@@ -131,9 +131,8 @@ impl PartitionTracker {
                 changed.push(key.clone());
             }
         }
-        let is_owned =
-            |hold: &Hold| matches!(hold, Hold::Owned(owner) if owner.incarnation == record.incarnation);
-        let owned = self.commands.iter().filter(|(_, entry)| is_owned(&entry.hold));
+        let is_its = |owner: &ConnectionRef| owner.incarnation == record.incarnation;
+        let owned = self.commands.iter().filter(|(_, entry)| entry.hold.owner().is_some_and(is_its));
         let mut owned: Vec<_> = owned.map(|(id, entry)| (entry.place, id.clone())).collect();
         owned.sort_unstable();
         for (_, id) in owned {
@@ -148,20 +147,8 @@ impl PartitionTracker {
     pub(super) fn lose(&mut self, id: &EventId, cause: &EventId, now: Now) {
         let Some(entry) = self.commands.get(id) else { return };
         let lost = Some(Reason::ConnectionLost);
-        let owner = match &entry.hold {
-            Hold::Owned(owner) => Some(owner.clone()),
-            Hold::Unknown
-            | Hold::Queued
-            | Hold::Unconfirmed
-            | Hold::Looked
-            | Hold::Asked
-            | Hold::Ending
-            | Hold::Sent(_)
-            | Hold::Returned(_)
-            | Hold::Decided
-            | Hold::Settled => None,
-        };
         if entry.kept {
+            let owner = entry.hold.owner().cloned();
             self.wait_again(id, lost, owner, cause, now);
         } else {
             self.decide(id, (State::Undelivered, lost), entry.attempt.max(1), now.wall, cause.clone());

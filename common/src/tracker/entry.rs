@@ -39,6 +39,25 @@ pub(super) enum Hold {
     Settled,
 }
 
+impl Hold {
+    /// Returns the connection that owns the command.
+    pub(super) fn owner(&self) -> Option<&ConnectionRef> {
+        match self {
+            Self::Owned(owner) => Some(owner),
+            Self::Unknown
+            | Self::Queued
+            | Self::Unconfirmed
+            | Self::Looked
+            | Self::Asked
+            | Self::Ending
+            | Self::Sent(_)
+            | Self::Returned(_)
+            | Self::Decided
+            | Self::Settled => None,
+        }
+    }
+}
+
 /// A command that is not kept, and that its owner gave back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Returned {
@@ -60,6 +79,21 @@ pub(super) struct Told {
     pub(super) reason: Option<Reason>,
     pub(super) millis: i64,
     pub(super) cause: EventId,
+}
+
+impl Told {
+    /// Tells how a command ended, as its row has it; whoever ended it may not have come to that.
+    pub(super) fn of_end(row: &Row) -> Self {
+        let step = row.history.last().filter(|step| step.state == row.state);
+        let (attempt, time) = step.map_or((row.attempt + 1, row.expires), |step| (step.attempt, step.time));
+        Self {
+            state: row.state,
+            attempt,
+            reason: row.reason,
+            millis: time.as_millis(),
+            cause: row.id.clone(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -130,6 +164,7 @@ impl Entry {
 
     /// Makes the entry of a row. Of one that is handed, the record that hands it over may yet be read.
     pub(super) fn of_row(row: Row) -> Self {
+        let end = row.state.is_settled().then(|| Told::of_end(&row));
         let mut entry = Self {
             // What became of one that is not kept is read again from where the snapshot was made.
             attempt: match (row.kept, row.handed) {
@@ -157,15 +192,8 @@ impl Entry {
             orphaned: None,
             settled_at: None,
         };
-        if entry.state.is_settled() {
-            let step = entry.history.last().copied().filter(|step| step.state == row.state);
-            entry.told = Some(Box::new(Told {
-                state: row.state,
-                attempt: step.map_or(row.attempt + 1, |step| step.attempt),
-                reason: row.reason,
-                millis: step.map_or(row.expires, |step| step.time).as_millis(),
-                cause: row.id,
-            }));
+        if let Some(end) = end {
+            entry.told = Some(Box::new(end));
             entry.hold = Hold::Decided;
             // As the log has it: not yet.
             entry.state = State::Pending;

@@ -1,5 +1,7 @@
 //! The queues of what is kept: to whom it goes, and when.
 
+use std::collections::HashMap;
+
 use super::entry::{Hold, Told};
 use super::{Effect, PartitionTracker, Row};
 use crate::connections::Now;
@@ -155,8 +157,7 @@ impl PartitionTracker {
         if self.acting().is_none() {
             return;
         }
-        let mut rows: std::collections::HashMap<_, _> =
-            rows.into_iter().map(|row| (row.id.clone(), row)).collect();
+        let mut rows: HashMap<_, _> = rows.into_iter().map(|row| (row.id.clone(), row)).collect();
         let mut devices: Vec<DeviceKey> = Vec::new();
         for id in ids {
             let Some(entry) = self.commands.get_mut(id) else { continue };
@@ -177,7 +178,7 @@ impl PartitionTracker {
     fn asked(&mut self, id: &EventId, row: Option<Row>, key: &DeviceKey, devices: &mut Vec<DeviceKey>) {
         let Some(entry) = self.commands.get_mut(id) else { return };
         match row {
-            Some(row) if row.state.is_settled() => self.ended_by(id, &row),
+            Some(row) if row.state.is_settled() => self.ended_by(&row),
             Some(row) if row.handed && row.attempt == entry.attempt + 1 && row.content.is_some() => {
                 entry.size = row.content.as_ref().map_or(0, |content| content.payload.len());
                 entry.content = row.content;
@@ -247,7 +248,7 @@ impl PartitionTracker {
 
     fn ended(&mut self, id: &EventId, row: Option<Row>, now: Now) {
         match row {
-            Some(row) if row.state.is_settled() => self.ended_by(id, &row),
+            Some(row) if row.state.is_settled() => self.ended_by(&row),
             Some(_) => {
                 // It is another's just now: looked at again before long.
                 let Some(entry) = self.commands.get_mut(id) else { return };
@@ -262,16 +263,14 @@ impl PartitionTracker {
         }
     }
 
-    /// Tells what the ledger says of the end of a command; whoever ended it may not have come to it.
-    pub(super) fn ended_by(&mut self, id: &EventId, row: &Row) {
-        let step = row.history.last().filter(|step| step.state == row.state);
-        let (attempt, time) = step.map_or((row.attempt + 1, row.expires), |step| (step.attempt, step.time));
-        self.decide(id, (row.state, row.reason), attempt, time, id.clone());
+    /// Tells what the ledger says of the end of a command.
+    pub(super) fn ended_by(&mut self, row: &Row) {
+        self.tell(&row.id, Hold::Decided, Told::of_end(row));
     }
 
     fn looked(&mut self, id: &EventId, row: Option<Row>, now: Now) {
         match row {
-            Some(row) if row.state.is_settled() => self.ended_by(id, &row),
+            Some(row) if row.state.is_settled() => self.ended_by(&row),
             Some(_) => self.queue(id, now),
             None => self.decide(id, (State::Undelivered, Some(Reason::Overflow)), 1, now.wall, id.clone()),
         }

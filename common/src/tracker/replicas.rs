@@ -146,12 +146,10 @@ impl PartitionTracker {
         self.swept = Some(now.instant);
         let mut lost = Vec::new();
         for (id, entry) in &mut self.commands {
-            let owner = match &entry.hold {
-                Hold::Owned(owner) => Some(owner),
-                Hold::Unknown => None,
-                Hold::Queued | Hold::Unconfirmed | Hold::Looked | Hold::Asked | Hold::Ending => continue,
-                Hold::Sent(_) | Hold::Returned(_) | Hold::Decided | Hold::Settled => continue,
-            };
+            let owner = entry.hold.owner();
+            if owner.is_none() && entry.hold != Hold::Unknown {
+                continue;
+            }
             let order = self.devices.get(&entry.device).map(|device| &device.order);
             let is_live = |owner| order.is_some_and(|order| order.get(owner).is_some());
             if entry.kept && owner.is_some_and(is_live) {

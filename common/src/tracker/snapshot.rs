@@ -11,6 +11,7 @@ use crate::channel::Place;
 use crate::connections::Now;
 use crate::id::{DeviceKey, EventId};
 use crate::order::DeviceOrder;
+use crate::time::Timestamp;
 
 /// A device that was away for longer is forgotten.
 const FORGET_AFTER_MILLIS: i64 = 30 * 86_400_000;
@@ -89,7 +90,7 @@ impl PartitionTracker {
     }
 
     pub(super) fn snapshot(&mut self, now: Now) -> Snapshot {
-        let forget = crate::time::Timestamp::from_millis(now.wall.as_millis() - FORGET_AFTER_MILLIS);
+        let forget = Timestamp::from_millis(now.wall.as_millis() - FORGET_AFTER_MILLIS);
         self.devices.retain(|_, device| !device.is_empty(forget));
         let devices = self.devices.iter().map(|(key, device)| {
             (key.as_str().to_owned(), device.order.clone(), device.about.clone(), device.past)

@@ -8,7 +8,9 @@ use crate::connections::Now;
 use crate::event::example;
 use crate::id::{ConnectionId, ConnectionRef};
 use crate::outcome::{Reason, State};
-use crate::records::{Alive, Announce, Announced, Connected, Disconnected, Handover, Lapsed, Takes};
+use crate::records::{
+    Alive, Announce, Announced, Connected, Disconnected, Handover, Lapsed, Released, Takes,
+};
 use crate::sessions::SessionId;
 
 struct Bench {
@@ -213,7 +215,7 @@ fn attempts_that_fail_are_repeated_with_growing_pauses() {
     let mut given = bench.hand_over(&[("c1", 1)]).commands.remove(0);
     for (attempt, pause) in [(2, 1_000), (3, 2_000), (4, 4_000)] {
         let reason = Some(Reason::NoAck);
-        bench.record(OrderRecord::Released(crate::records::Released { id: id("r1", 1), given, reason }));
+        bench.record(OrderRecord::Released(Released { id: id("r1", 1), given, reason }));
         assert_eq!(bench.tell(), (format!("c1.pending.{attempt}"), reason));
         bench.pass(pause - 1);
         bench.record(OrderRecord::Alive(Alive { incarnation: "r1".parse().unwrap() }));
