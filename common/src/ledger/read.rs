@@ -1,7 +1,5 @@
 //! What is asked of commands, and what is forgotten of them.
 
-use sqlx::Row as _;
-
 use super::Ledger;
 use super::error::LedgerError;
 use super::rows::{self, Contents, columns};
@@ -33,21 +31,6 @@ impl Ledger {
     pub async fn find(&self, ids: Vec<EventId>) -> Result<Vec<Row>, LedgerError> {
         self.at_home(|store| async move {
             rows::select(&mut *store.pool().acquire().await?, &ids, Contents::Left).await
-        })
-        .await
-    }
-
-    /// Tells which device a command is for, and its state.
-    ///
-    /// # Errors
-    /// Fails if the store does.
-    pub async fn device_of(&self, id: &EventId) -> Result<Option<(DeviceKey, State)>, LedgerError> {
-        let id = id.clone();
-        self.at_home(|store| async move {
-            let select = "SELECT application, device, state FROM commands WHERE id = $1";
-            let row = sqlx::query(select).bind(id.as_str()).fetch_optional(store.pool()).await?;
-            let Some(row) = row else { return Ok(None) };
-            Ok(Some((rows::device(row.try_get(0)?, row.try_get(1)?)?, rows::state(row.try_get(2)?)?)))
         })
         .await
     }

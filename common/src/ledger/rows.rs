@@ -136,13 +136,13 @@ fn in_order<'a>(rows: Vec<Row>, ids: impl Iterator<Item = &'a EventId>) -> Vec<R
 }
 
 /// Reads a device's key.
-pub(super) fn device(application: &str, device: &str) -> Result<DeviceKey, LedgerError> {
+fn device(application: &str, device: &str) -> Result<DeviceKey, LedgerError> {
     let key = format!("{application}/{device}");
     Ok(DeviceKey::from_bytes(key.as_bytes()).map_err(store::unreadable)?)
 }
 
 /// Reads a state.
-pub(super) fn state(name: &str) -> Result<State, LedgerError> {
+fn state(name: &str) -> Result<State, LedgerError> {
     State::from_name(name).ok_or_else(|| store::unreadable("a state").into())
 }
 

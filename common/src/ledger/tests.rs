@@ -38,6 +38,12 @@ impl std::ops::Deref for Fixture {
 }
 
 impl Fixture {
+    /// Tells which device a command is for, and its state.
+    async fn device_of(&self, id: &EventId) -> Result<Option<(DeviceKey, State)>, LedgerError> {
+        let row = self.find(vec![id.clone()]).await?.pop();
+        Ok(row.map(|row| (row.device, row.state)))
+    }
+
     async fn state(&self, id: &str) -> State {
         self.device_of(&event(id)).await.unwrap().expect("it is there").1
     }
