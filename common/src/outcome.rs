@@ -203,6 +203,9 @@ pub fn parse_status(text: &str) -> Option<u16> {
 macro_rules! names {
     ($type:ident { $($variant:ident => $name:literal,)* }) => {
         impl $type {
+            /// All values.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
             /// Returns the name.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }

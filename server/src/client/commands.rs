@@ -2,8 +2,10 @@
 
 mod send;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
 use common::id::{AppId, DEFAULT_APPLICATION, DeviceId, EventId};
+use common::outcome::State;
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
@@ -31,7 +33,7 @@ enum Verb {
         /// The device
         device: DeviceId,
         /// Only those in this state
-        #[arg(long)]
+        #[arg(long, value_parser = state_by_name())]
         state: Option<State>,
     },
     /// Show a command and its history
@@ -50,17 +52,10 @@ enum Verb {
     },
 }
 
-/// The states of commands, as options name them.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum State {
-    Accepted,
-    Pending,
-    Delivered,
-    Replied,
-    Undelivered,
-    Expired,
-    Cancelled,
-    Superseded,
+/// Takes a state by its name, and lists the names in the help.
+fn state_by_name() -> impl TypedValueParser<Value = State> {
+    let names = PossibleValuesParser::new(State::ALL.iter().map(|state| state.as_str()));
+    names.try_map(|name| State::from_name(&name).ok_or("there is no such state"))
 }
 
 impl Commands {
@@ -85,10 +80,9 @@ impl Commands {
     }
 
     async fn list(&self, client: &Client, device: &DeviceId, state: Option<State>) -> anyhow::Result<()> {
-        let query = state.and_then(|state| state.to_possible_value());
-        let query = query.map(|state| [("state", state.get_name().to_owned())]);
+        let query: Vec<_> = state.iter().map(|state| ("state", state.to_string())).collect();
         let path = format!("v1/apps/{}/devices/{device}/commands", self.app);
-        let commands = client.list_with(&path, query.as_ref().map_or(&[], |query| query.as_slice())).await?;
+        let commands = client.list_with(&path, &query).await?;
         if self.api.json {
             return Ok(output::line(Value::from(commands))?);
         }
@@ -111,10 +105,13 @@ mod tests {
 
     #[test]
     fn the_states_are_those_of_the_events() {
-        for state in State::value_variants() {
-            let name = state.to_possible_value().unwrap().get_name().to_owned();
-            assert!(common::outcome::State::from_name(&name).is_some(), "{name}");
+        let state = clap::Arg::new("state").value_parser(state_by_name());
+        let command = clap::Command::new("list").arg(state);
+        for state in State::ALL {
+            let matches = command.clone().try_get_matches_from(["list", state.as_str()]).unwrap();
+            assert_eq!(matches.get_one("state"), Some(state));
         }
-        assert_eq!(State::value_variants().len(), 8);
+        assert_eq!(State::ALL.len(), 8);
+        assert!(command.try_get_matches_from(["list", "lost"]).is_err());
     }
 }
