@@ -72,6 +72,16 @@ impl Client {
         Self::connect_with(address, &Connect::of(version, device)).await
     }
 
+    /// Connects under the device's own client id, and subscribes with QoS 1.
+    ///
+    /// # Panics
+    /// Panics if the device is refused.
+    pub async fn subscribed(address: SocketAddr, version: Version, device: &Device, filter: &str) -> Self {
+        let mut client = Self::connect(address, version, device).await.expect("the device is let in");
+        assert_eq!(client.subscribe(&[(filter, 1)]).await, Ok(vec![1]));
+        client
+    }
+
     /// Connects with full say about the CONNECT.
     ///
     /// # Errors
@@ -216,6 +226,18 @@ impl Client {
     pub async fn disconnect(mut self) {
         self.send(&wire::DISCONNECT).await;
         drop(self.stream.shutdown().await);
+    }
+
+    /// Says DISCONNECT, or just closes, while its successor connects.
+    pub async fn give_way(self, says_so: bool, successor: impl Future<Output = Self>) -> Self {
+        let end = async {
+            if says_so {
+                self.disconnect().await;
+            } else {
+                drop(self);
+            }
+        };
+        tokio::join!(successor, end).0
     }
 
     /// Returns the messages that came while something else was waited for.

@@ -14,9 +14,7 @@ use tests::wait::eventually;
 const COMMAND: &str = "io.drogue.command.v1";
 
 async fn subscribed(tenant: &Tenant, device: &Device) -> Client {
-    let mut client = Client::connect(tenant.gate().mqtt, Version::V5, device).await.unwrap();
-    assert_eq!(client.subscribe(&[("cmd", 1)]).await, Ok(vec![1]));
-    client
+    Client::subscribed(tenant.gate().mqtt, Version::V5, device, "cmd").await
 }
 
 fn kcat(fleet: &Fleet, channel: Channel) -> Command {

@@ -21,9 +21,7 @@ const TAKEN_OVER: u8 = 0x8e;
 const NOT_AUTHORIZED: u8 = 0x87;
 
 async fn subscribed(gate: Gate, version: Version, device: &Device) -> Client {
-    let mut client = Client::connect(gate.mqtt, version, device).await.unwrap();
-    assert_eq!(client.subscribe(&[("cmd", 1)]).await, Ok(vec![1]));
-    client
+    Client::subscribed(gate.mqtt, version, device, "cmd").await
 }
 
 async fn assert_gets_the_next(tenant: &Tenant, device: &Device, client: &mut Client) {

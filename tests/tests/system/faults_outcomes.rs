@@ -17,9 +17,7 @@ const KEPT: &str = "10m";
 
 /// Connects under the device's own client id, and subscribes.
 async fn subscribed(tenant: &Tenant, version: Version, device: &Device) -> Client {
-    let mut client = Client::connect(tenant.gate().mqtt, version, device).await.unwrap();
-    assert_eq!(client.subscribe(&[("cmd/#", 1)]).await, Ok(vec![1]));
-    client
+    Client::subscribed(tenant.gate().mqtt, version, device, "cmd/#").await
 }
 
 /// Returns the id of a command as its topic says it.
@@ -113,14 +111,7 @@ async fn row_15_behind_a_late_end_of_the_old_connection_commands_are_delivered()
     let mut outcomes = Outcomes::of(&tenant, &device).await;
     for round in 0..20 {
         let old = subscribed(&tenant, Version::V311, &device).await;
-        let end = async {
-            if round % 2 == 0 {
-                old.disconnect().await;
-            } else {
-                drop(old);
-            }
-        };
-        let (mut new, ()) = tokio::join!(subscribed(&tenant, Version::V311, &device), end);
+        let mut new = old.give_way(round % 2 == 0, subscribed(&tenant, Version::V311, &device)).await;
         let id = tenant.command(&device, "still-there", &payload()).await;
         let received = new.message().await;
         assert_eq!(outcomes.until_settled(&id).await, ["delivered: puback"], "round {round}");

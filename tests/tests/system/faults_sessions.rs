@@ -15,9 +15,7 @@ const NOT_AUTHORIZED: u8 = 0x87;
 const TAKEN_OVER: u8 = 0x8e;
 
 async fn subscribed(tenant: &Tenant, version: Version, device: &Device) -> Client {
-    let mut client = Client::connect(tenant.gate().mqtt, version, device).await.unwrap();
-    assert_eq!(client.subscribe(&[("cmd", 1)]).await, Ok(vec![1]));
-    client
+    Client::subscribed(tenant.gate().mqtt, version, device, "cmd").await
 }
 
 #[tokio::test]
@@ -41,15 +39,7 @@ async fn row_15_a_late_end_of_the_old_connection_does_not_end_the_new_one() {
     let device = tenant.device().await;
     for round in 0..20 {
         let old = subscribed(&tenant, Version::V311, &device).await;
-        // The old connection says DISCONNECT, or just closes, while the new one takes it over.
-        let end = async {
-            if round % 2 == 0 {
-                old.disconnect().await;
-            } else {
-                drop(old);
-            }
-        };
-        let (mut new, ()) = tokio::join!(subscribed(&tenant, Version::V311, &device), end);
+        let mut new = old.give_way(round % 2 == 0, subscribed(&tenant, Version::V311, &device)).await;
         new.ping().await;
         let id = tenant.command(&device, "still-there", &payload()).await;
         let message = new.message().await;
