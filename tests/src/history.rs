@@ -264,9 +264,10 @@ fn judge_command(
             "accepted, reported undelivered though the device was connected all the time"
         }
         (true, Answer::Accepted) if due => {
-            verdict
-                .faults
-                .push(format!("lost: {device} was connected all the time and did not receive {name}"));
+            let (from, told) = (command.at, book.map(|book| book.in_words(name)).unwrap_or_default());
+            verdict.faults.push(format!(
+                "lost: {device} was connected all the time and did not receive {name}, of {from}; told: [{told}]"
+            ));
             "accepted, lost"
         }
         (true, Answer::Accepted) if spans.overlap(command) => {

@@ -93,10 +93,15 @@ impl<'a> Book<'a> {
         1 + self.of(command).iter().filter(unknown).count()
     }
 
+    /// Returns all that was told of a command.
+    pub(super) fn in_words(&self, command: &str) -> String {
+        self.of(command).iter().map(|one| one.in_words()).collect::<Vec<_>>().join(", ")
+    }
+
     /// Judges one command. `received`: its device saw it. `accepted`: somebody was told that it was accepted.
     pub(super) fn judge(&self, command: &str, received: bool, accepted: bool) -> Vec<String> {
         let (told, end) = (self.of(command), self.end(command));
-        let words = || told.iter().map(|one| one.in_words()).collect::<Vec<_>>().join(", ");
+        let words = || self.in_words(command);
         let mut faults = Vec::new();
         if end.is_none() && (accepted || received) {
             faults.push(format!("untold: {command} has no end; told: [{}]", words()));
