@@ -2,8 +2,6 @@
 //!
 //! An adapter implements [`EventSink`] and [`EventSource`]; a contract suite judges every adapter alike.
 
-mod retry;
-
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,8 +13,6 @@ use crate::BoxFuture;
 use crate::error::ErrorKind;
 use crate::event::{Event, Malformed};
 use crate::id::DeviceKey;
-
-pub use retry::{Pauses, until_taken};
 
 /// A named log of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,6 +1,7 @@
 //! Events: CloudEvents 1.0 with the attributes of `docs/events.md`.
 
 pub mod binding;
+mod foreign;
 pub mod json;
 
 use std::borrow::Cow;
@@ -9,6 +10,8 @@ use bytes::Bytes;
 
 use crate::id::{DeviceKey, EventId};
 use crate::time::Timestamp;
+
+pub use foreign::Foreign;
 
 /// The `type` of telemetry.
 pub const TELEMETRY_TYPE: &str = "io.drogue.telemetry.v1";

@@ -1,4 +1,6 @@
-//! What every part of a process stands on: its clock, ids of its making, and its end.
+//! What every part of a process stands on: its clock, ids of its making, how it tries again, and its end.
+
+mod retry;
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use crate::connections::Now;
 use crate::id::EventId;
 use crate::time::Timestamp;
 
+pub use retry::{Pauses, until_taken};
 pub use tokio_util::sync::CancellationToken as Shutdown;
 
 /// Makes a new event id: a UUIDv7 of the given time.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::BoxFuture;
-use common::channel::{Channel, EventSink, Partition, Pauses, PublishError, until_taken};
+use common::channel::{Channel, EventSink, Partition, PublishError};
 use common::command::Command;
 use common::id::DeviceKey;
 use common::outcome::Transition;
+use common::process::{Pauses, until_taken};
 use common::records::OrderRecord;
 use common::service::{Clock, new_event_id};
 use common::time::Timestamp;

@@ -9,6 +9,9 @@ use super::{Event, Malformed, OCTET_STREAM, extension};
 use crate::id::DeviceKey;
 use crate::time::Timestamp;
 
+/// The attributes that CloudEvents defines, but for the version and the content type; all others are extensions.
+pub(crate) const DEFINED: [&str; 6] = ["id", "type", "source", "subject", "time", "dataschema"];
+
 impl BinaryDeserializer for &Event {
     /// Hands the event's attributes and data to a binding, as binary mode.
     fn deserialize_binary<R: Sized, V: BinarySerializer<R>>(self, target: V) -> Result<R> {

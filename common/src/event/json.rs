@@ -65,13 +65,15 @@ impl Event {
     }
 
     fn json_data(&self) -> Option<&RawValue> {
-        let essence = self.content_type.split(';').next().unwrap_or_default().trim();
-        let subtype = essence.split_once('/').map(|(_, subtype)| subtype.to_ascii_lowercase())?;
-        if subtype != "json" && !subtype.ends_with("+json") {
-            return None;
-        }
-        serde_json::from_slice(&self.data).ok()
+        if is_json(&self.content_type) { serde_json::from_slice(&self.data).ok() } else { None }
     }
+}
+
+/// Tells whether a content type is that of JSON (RFC 6838, section 4.2.8, for `+json`).
+pub(super) fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let subtype = essence.split_once('/').map(|(_, subtype)| subtype.to_ascii_lowercase());
+    subtype.is_some_and(|subtype| subtype == "json" || subtype.ends_with("+json"))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use cloudevents::event::SpecVersion;
 use cloudevents::message::{BinaryDeserializer, BinarySerializer, Error, MessageAttributeValue, Result};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 
-use crate::event::binding::Assembler;
+use crate::event::binding::{Assembler, DEFINED};
 use crate::event::{Event, Malformed};
 use crate::id::DeviceKey;
 use crate::time::Timestamp;
@@ -15,9 +15,6 @@ const PREFIX: &str = "ce_";
 const CONTENT_TYPE: &str = "content-type";
 const SPEC_VERSION: &str = "ce_specversion";
 const DATA_CONTENT_TYPE: &str = "datacontenttype";
-
-/// The attributes that CloudEvents defines; all others are extensions.
-const DEFINED: [&str; 6] = ["id", "type", "source", "subject", "time", "dataschema"];
 
 /// How many headers our own events have.
 const USUAL: usize = 12;

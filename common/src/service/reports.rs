@@ -14,11 +14,12 @@ use tokio::task::JoinSet;
 use super::shared::Shared;
 use super::{Clock, meters, new_event_id};
 use crate::BoxFuture;
-use crate::channel::{Channel, EventSink, Partition, Pauses, PublishError, until_taken};
+use crate::channel::{Channel, EventSink, Partition, PublishError};
 use crate::connections::Handle;
 use crate::event::Event;
 use crate::id::{DeviceKey, EventId};
 use crate::outcome::Transition;
+use crate::process::{Pauses, until_taken};
 use crate::records::{Announced, Connected, Lapsed, OrderRecord};
 
 /// How many reports may wait: more than a replica has connections, which may all end at once.

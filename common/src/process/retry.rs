@@ -1,10 +1,9 @@
-//! Publishing until the channel has taken it.
+//! Trying again, with pauses, until it was taken.
 
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::sleep;
-
-use super::PublishError;
 
 /// The pauses between attempts: each is twice as long as the one before.
 #[derive(Debug, Clone, Copy)]
@@ -19,14 +18,15 @@ pub struct Pauses {
 ///
 /// # Errors
 /// Returns the first failure that is not.
-pub async fn until_taken<F>(
+pub async fn until_taken<F, E>(
     mut attempt: F,
     again: impl Fn() -> F,
     pauses: Pauses,
-    is_worth_another: impl Fn(&PublishError) -> bool,
-) -> Result<(), PublishError>
+    is_worth_another: impl Fn(&E) -> bool,
+) -> Result<(), E>
 where
-    F: Future<Output = Result<(), PublishError>>,
+    F: Future<Output = Result<(), E>>,
+    E: fmt::Display,
 {
     let mut pause = pauses.first;
     loop {
@@ -50,6 +50,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
+    use crate::channel::PublishError;
 
     const PAUSES: Pauses = Pauses { first: Duration::from_secs(1), longest: Duration::from_secs(3) };
 
@@ -64,6 +65,6 @@ mod tests {
         let overloaded = |error: &PublishError| *error == PublishError::Overloaded;
         assert_eq!(until_taken(attempt(), attempt, PAUSES, overloaded).await, Err(PublishError::TooLarge));
         assert_eq!(start.elapsed(), Duration::from_secs(1 + 2 + 3 + 3));
-        assert_eq!(until_taken(ready(Ok(())), || ready(Ok(())), PAUSES, |_| true).await, Ok(()));
+        assert_eq!(until_taken(ready(Ok(())), || ready(Ok(())), PAUSES, overloaded).await, Ok(()));
     }
 }
