@@ -6,7 +6,7 @@ use clap::Parser;
 use command_endpoint::Tracker;
 use common::net::Listen;
 use common::service::Shutdown;
-use common::startup::{self, AdminTokenOptions, Channels, Replica, ReplicaOptions};
+use common::startup::{self, AdminTokenOptions, Channels, Replica, ReplicaOptions, Role};
 
 /// The application interface of the cloud, as a process of its own.
 #[derive(Debug, Parser)]
@@ -32,15 +32,15 @@ struct Options {
 
 fn main() -> ExitCode {
     let options: Options = startup::parse();
-    let (logs, limits) = (options.replica.logs.clone(), options.replica.limits.clone());
-    startup::serve(&logs, &limits, |shutdown| run(options, shutdown))
+    let replica = options.replica.clone();
+    startup::serve_replica(&replica, Role::Applications, |shutdown| run(options, shutdown))
 }
 
 async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<()> {
     let Options { listen, tls_listen, replica, admin_token, mut api } = options;
     api.max_connections = replica.limits.max_connections;
     api.grace = replica.limits.endpoint_grace();
-    let replica = Replica::open(replica, listen, tls_listen, admin_token.read()?).await?;
+    let replica = Replica::open(replica, Role::Applications, listen, tls_listen, admin_token.read()?).await?;
     let mut services = replica.services(shutdown.clone());
     let Replica { channels: Channels { sink, source, .. }, registry, clock, limits, .. } = replica;
     let (tracker, tracking) =

@@ -48,6 +48,23 @@ pub mod extension {
     pub const DEVICE: &str = "device";
     /// The partition key; derived from the event's key.
     pub const PARTITION_KEY: &str = "partitionkey";
+
+    /// All of them.
+    pub(super) const ALL: [&str; 13] = [
+        TTD,
+        EXPIRY_TIME,
+        KEPT,
+        CORRELATION_ID,
+        CAUSATION_ID,
+        ATTEMPT,
+        REASON,
+        CONFIRMATION,
+        STATUS,
+        TRACEPARENT,
+        APPLICATION,
+        DEVICE,
+        PARTITION_KEY,
+    ];
 }
 
 /// A CloudEvent of a device: telemetry, a command, or an outcome.
@@ -116,6 +133,18 @@ pub enum Malformed {
 /// Tells whether a content type can be carried as an attribute and as a header: printable ASCII, 1 to 256 bytes.
 pub fn is_content_type(text: &str) -> bool {
     (1..=256).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+/// Tells whether an attribute may have a name (CloudEvents 1.0, "Naming conventions"); `data` is a member of the JSON.
+pub fn is_attribute_name(name: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    !name.is_empty() && name.bytes().all(is_legal) && name != "data"
+}
+
+/// Tells whether an attribute has a meaning for CloudEvents or for this system, so that nobody else may set it.
+pub fn is_reserved(name: &str) -> bool {
+    let known = [&binding::DEFINED[..], &["specversion", "datacontenttype"], &extension::ALL].concat();
+    known.contains(&name)
 }
 
 /// Tells whether a text is a W3C `traceparent` of version 00.

@@ -33,6 +33,8 @@ pub mod tracker;
 pub mod embedded;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "knative")]
+pub mod knative;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 #[cfg(feature = "registry")]

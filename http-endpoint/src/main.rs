@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use common::net::Listen;
 use common::service::Shutdown;
-use common::startup::{self, Replica, ReplicaOptions};
+use common::startup::{self, Replica, ReplicaOptions, Role};
 
 /// The HTTP endpoint of the cloud, for devices, as a process of its own.
 #[derive(Debug, Parser)]
@@ -28,8 +28,8 @@ struct Options {
 
 fn main() -> ExitCode {
     let options: Options = startup::parse();
-    let (logs, limits) = (options.replica.logs.clone(), options.replica.limits.clone());
-    startup::serve(&logs, &limits, |shutdown| run(options, shutdown))
+    let replica = options.replica.clone();
+    startup::serve_replica(&replica, Role::Devices, |shutdown| run(options, shutdown))
 }
 
 async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -37,7 +37,7 @@ async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<()> {
     http.max_connections = replica.limits.max_connections;
     http.grace = replica.limits.endpoint_grace();
     let last_words = replica.limits.last_words_grace();
-    let replica = Replica::open(replica, listen, tls_listen, None).await?;
+    let replica = Replica::open(replica, Role::Devices, listen, tls_listen, None).await?;
     let devices = replica.devices().await?;
     let mut services = replica.services(shutdown.clone());
     let watched = devices.clone();

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use cloudevents::event::SpecVersion;
 use cloudevents::message::{BinaryDeserializer, BinarySerializer, MessageAttributeValue, Result};
 
-use super::{Event, Malformed, OCTET_STREAM, extension};
+use super::{Event, Malformed, OCTET_STREAM, extension, is_attribute_name};
 use crate::id::DeviceKey;
 use crate::time::Timestamp;
 
@@ -125,12 +125,6 @@ impl BinarySerializer<std::result::Result<Event, Malformed>> for Assembler {
     fn end(self) -> Result<std::result::Result<Event, Malformed>> {
         Ok(self.finish(Bytes::new()))
     }
-}
-
-/// Tells whether an attribute may have a name (CloudEvents 1.0, "Naming conventions"); `data` is a member of the JSON.
-fn is_attribute_name(name: &str) -> bool {
-    let is_legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    !name.is_empty() && name.bytes().all(is_legal) && name != "data"
 }
 
 #[cfg(test)]

@@ -51,6 +51,12 @@ impl Foreign {
         self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// Returns the bytes that attributes and data take.
+    pub fn size(&self) -> usize {
+        let attributes = self.attributes.iter().map(|(name, value)| name.len() + value.len());
+        attributes.sum::<usize>() + self.data.len()
+    }
+
     /// Returns the key under which a log would have the event: `partitionkey`, or else application and device.
     pub fn key(&self) -> Option<String> {
         let attribute = |name| self.attribute(name);

@@ -55,6 +55,9 @@ pub enum KafkaError {
         /// What the broker says.
         reason: String,
     },
+    /// A topic that somebody else makes is not there.
+    #[error("the topic {0} is missing; whoever names it has to make it")]
+    Missing(String),
     /// A topic has a setting with which a promise cannot be kept.
     #[error("{0}")]
     Unsuitable(String),
@@ -74,7 +77,7 @@ impl KafkaError {
             | Self::Client(_)
             | Self::WithoutTls
             | Self::Unsuitable(_) => ErrorKind::Invalid,
-            Self::Unreachable { .. } | Self::Create { .. } => ErrorKind::Unavailable,
+            Self::Unreachable { .. } | Self::Create { .. } | Self::Missing(_) => ErrorKind::Unavailable,
             Self::Thread(_) => ErrorKind::Internal,
         }
     }

@@ -10,6 +10,7 @@ use rdkafka::error::KafkaError as ClientError;
 
 use super::error::KafkaError;
 use crate::auth::Secret;
+use crate::channel::Channel;
 
 /// The group that consumers name and never join: librdkafka assigns no partitions without a name.
 const GROUP: &str = "drogue";
@@ -56,6 +57,8 @@ pub struct KafkaSettings {
     pub oauth_token_file: Option<PathBuf>,
     /// What the names of the topics begin with; `drogue.` by default.
     pub topic_prefix: String,
+    /// The topics of the channels, in the order of [`Channel::ALL`], where somebody else names and makes them.
+    pub topic_names: Option<[String; Channel::ALL.len()]>,
     /// How topics are made that are missing.
     pub topics: TopicSettings,
     /// How long a device waits for an acknowledgement; Kafka has nine tenths of it.
@@ -89,6 +92,7 @@ impl KafkaSettings {
             properties: Vec::new(),
             oauth_token_file: None,
             topic_prefix: "drogue.".to_owned(),
+            topic_names: None,
             topics: TopicSettings::default(),
             publish_timeout: Duration::from_secs(10),
             max_event: 1 << 20,
@@ -123,6 +127,12 @@ impl KafkaSettings {
             config.create_native_config().map(drop).map_err(bad_property)?;
         }
         Ok(())
+    }
+
+    /// Returns the topics of the channels, in the order of [`Channel::ALL`].
+    pub(super) fn names(&self) -> [String; Channel::ALL.len()] {
+        let ours = || Channel::ALL.map(|channel| format!("{}{channel}", self.topic_prefix));
+        self.topic_names.clone().unwrap_or_else(ours)
     }
 
     /// Returns how long Kafka may take to acknowledge an event.

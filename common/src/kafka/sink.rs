@@ -44,7 +44,7 @@ pub(super) struct Sink {
 
 impl Sink {
     pub(super) fn new(settings: KafkaSettings, clock: Clock) -> Result<Self, KafkaError> {
-        let topics = Channel::ALL.map(|channel| format!("{}{channel}", settings.topic_prefix));
+        let topics = settings.names();
         let client = Mutex::new(Arc::new(connect(&settings, clock.clone())?));
         Ok(Self { client, settings, topics, clock })
     }

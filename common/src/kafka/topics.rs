@@ -28,19 +28,21 @@ const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) fn prepare(settings: &KafkaSettings, clock: Clock) -> Result<Cluster, KafkaError> {
     let lookup = Lookup::new(settings, clock.clone())?;
     let servers = settings.bootstrap_servers.clone();
-    let name = |channel: Channel| format!("{}{channel}", settings.topic_prefix);
     let unreachable = |reason: String| KafkaError::Unreachable { servers: servers.clone(), reason };
-    let first = lookup.metadata(&name(Channel::Telemetry), PATIENCE);
+    let names = settings.names();
+    let first = lookup.metadata(&names[0], PATIENCE);
     let first = first.map_err(|error| unreachable(lookup.reason(error)))?;
     let id = lookup.cluster_id().ok_or_else(|| unreachable(lookup.reason("it does not say who it is")))?;
     // The library's admin client calls nobody back for a token.
     let has_admin = settings.oauth_token_file.is_none();
     let maker = has_admin.then(|| Maker::new(settings, clock.clone(), first.brokers())).transpose()?;
-    let names = Channel::ALL.map(name);
     let mut made = Vec::new();
     for name in &names {
         let metadata = lookup.metadata(name, PATIENCE).map_err(|error| unreachable(lookup.reason(error)))?;
         if found(&metadata, name).is_none() {
+            if settings.topic_names.is_some() {
+                return Err(KafkaError::Missing(name.clone()));
+            }
             made.push(maker.as_ref().ok_or_else(|| without_admin(name))?.make(name)?);
         } else {
             made.push(false);
@@ -53,6 +55,7 @@ pub(super) fn prepare(settings: &KafkaSettings, clock: Clock) -> Result<Cluster,
         replicas.push(shape.replicas);
         topics.push(Topic { channel, name, partitions: shape.partitions });
     }
+    agree(&topics)?;
     match &maker {
         Some(maker) => {
             let names = topics.iter().map(|topic| topic.name.as_str()).zip(replicas).zip(made);
@@ -63,8 +66,23 @@ pub(super) fn prepare(settings: &KafkaSettings, clock: Clock) -> Result<Cluster,
             tracing::warn!("with OAUTHBEARER the settings of topics cannot be read, so they are not checked")
         }
     }
-    let fingerprint = murmur2::murmur64a(format!("{id}/{}", settings.topic_prefix).as_bytes(), 0);
+    let whose = settings.topic_names.as_ref().map_or(settings.topic_prefix.clone(), |names| names.join(","));
+    let fingerprint = murmur2::murmur64a(format!("{id}/{whose}").as_bytes(), 0);
     Ok(Cluster { lookup, servers, topics, fingerprint, clock })
+}
+
+/// What is told of a command lies in the partition of the command's number.
+fn agree(topics: &[Topic]) -> Result<(), KafkaError> {
+    let of = |wanted| topics.iter().find(|topic| topic.channel == wanted);
+    match (of(Channel::Commands), of(Channel::Outcomes)) {
+        (Some(commands), Some(outcomes)) if commands.partitions != outcomes.partitions => {
+            Err(KafkaError::Unsuitable(format!(
+                "{} has {} partitions and {} has {}: give them the same number",
+                commands.name, commands.partitions, outcomes.name, outcomes.partitions
+            )))
+        }
+        (_, _) => Ok(()),
+    }
 }
 
 fn without_admin(topic: &str) -> KafkaError {

@@ -8,11 +8,14 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 
+use super::knative::{Checked, KnativeOptions};
 use super::{BadConfiguration, KafkaOptions, LimitOptions};
+use crate::BoxFuture;
 use crate::channel::{EventSink, EventSource};
 use crate::embedded::{EmbeddedLog, LogSettings};
 use crate::error::ErrorKind;
 use crate::kafka::{KafkaChannels, KafkaSettings};
+use crate::knative::{KnativeChannels, Reading};
 use crate::service::Clock;
 use crate::time::parse_duration;
 
@@ -68,7 +71,10 @@ pub struct Channels {
     pub sink: Arc<dyn EventSink>,
     /// Hands out events.
     pub source: Arc<dyn EventSource>,
+    /// Events have positions in them: they can be read again, and their readers can agree on an order.
+    pub are_logs: bool,
     reachable: Arc<dyn Fn() -> bool + Send + Sync>,
+    close: Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>,
 }
 
 impl Channels {
@@ -78,12 +84,18 @@ impl Channels {
     ) -> Self {
         let adapter = Arc::new(adapter);
         let (sink, source) = (adapter.clone(), adapter.clone());
-        Self { sink, source, reachable: Arc::new(move || reachable(&adapter)) }
+        let close = Arc::new(|| -> BoxFuture<'static, ()> { Box::pin(async {}) });
+        Self { sink, source, are_logs: true, reachable: Arc::new(move || reachable(&adapter)), close }
     }
 
     /// Tells whether the channels take events and hand them out.
     pub fn are_reachable(&self) -> bool {
         (self.reachable)()
+    }
+
+    /// Leaves nothing of this process behind in the channels: the last thing that it does.
+    pub async fn close(&self) {
+        (self.close)().await;
     }
 }
 
@@ -150,4 +162,30 @@ async fn open_kafka(settings: KafkaSettings, clock: Clock) -> anyhow::Result<Cha
     })?;
     tracing::info!(servers, "the channels are on Kafka");
     Ok(Channels::of(kafka, KafkaChannels::is_reachable))
+}
+
+/// Opens the channels on Knative.
+///
+/// # Errors
+/// Says why they cannot be opened.
+pub(super) async fn open_knative(
+    options: KnativeOptions,
+    checked: Checked,
+    kafka: &KafkaOptions,
+    limits: &LimitOptions,
+    clock: Clock,
+) -> anyhow::Result<Channels> {
+    let kafka = kafka.settings(limits)?;
+    let cluster = options.cluster().await?;
+    let settings = options.settings(checked, kafka, limits)?;
+    let are_logs = matches!(settings.reading, Reading::Topics(_));
+    tracing::info!(?cluster, "the channels are on Knative");
+    let knative = KnativeChannels::open(settings, &cluster, clock).await?;
+    let closing = knative.clone();
+    let close = move || -> BoxFuture<'static, ()> {
+        let closing = closing.clone();
+        Box::pin(async move { closing.close().await })
+    };
+    let channels = Channels::of(knative, KnativeChannels::is_reachable);
+    Ok(Channels { are_logs, close: Arc::new(close), ..channels })
 }

@@ -21,6 +21,11 @@ const fn carried(payload: usize) -> usize {
     payload.div_ceil(3) * 4
 }
 
+/// Returns the largest event in bytes.
+pub(super) fn max_event(limits: &LimitOptions) -> usize {
+    (carried(limits.max_payload) + ATTRIBUTES).max(1 << 20)
+}
+
 /// Where Kafka is, and how to speak to it.
 #[derive(Debug, Clone, Default, Args)]
 #[group(skip)]
@@ -160,7 +165,7 @@ impl KafkaOptions {
             topic_prefix: self.kafka_topic_prefix.clone(),
             topics: self.topics.settings(),
             publish_timeout: limits.publish_timeout,
-            max_event: (carried(limits.max_payload) + ATTRIBUTES).max(1 << 20),
+            max_event: max_event(limits),
             ..KafkaSettings::new(servers)
         };
         settings.check().map_err(|error| BadConfiguration(error.to_string()))?;

@@ -1,15 +1,19 @@
 //! What an endpoint stands on in a process of its own.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
 use metrics_exporter_prometheus::PrometheusHandle;
 
+use super::channel::open_knative;
+use super::knative::Checked;
 use super::{
-    BadConfiguration, ChannelOptions, Channels, LimitOptions, LogOptions, RegistryOptions, Services,
-    TlsOptions, open_channels, open_registry, raise_descriptor_limit,
+    BadConfiguration, ChannelOptions, Channels, KnativeOptions, LimitOptions, LogOptions, RegistryOptions,
+    Role, Services, TlsOptions, open_channels, open_registry, raise_descriptor_limit, report, serve,
 };
 use crate::auth::Secret;
 use crate::ledger::Ledger;
@@ -30,6 +34,10 @@ pub struct ReplicaOptions {
     #[command(flatten)]
     pub channel: ChannelOptions,
 
+    /// Where the channels are on Knative.
+    #[command(flatten)]
+    pub knative: KnativeOptions,
+
     /// Where applications, devices and tokens are kept.
     #[command(flatten)]
     pub registry: RegistryOptions,
@@ -45,6 +53,26 @@ pub struct ReplicaOptions {
     /// What is logged.
     #[command(flatten)]
     pub logs: LogOptions,
+
+    /// Check the options and variables, say what they mean, and end: 0 if they are good, 64 if not.
+    #[arg(long)]
+    pub check_config: bool,
+}
+
+/// Runs an endpoint until it ends, in a process that is set up for it; see [`serve`]. With `--check-config` it only says
+/// whether its options are good.
+pub fn serve_replica<F>(options: &ReplicaOptions, role: Role, server: impl FnOnce(Shutdown) -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    if options.check_config {
+        return report(
+            options.check(role).map_err(Into::into).and_then(|_| {
+                Ok(writeln!(io::stdout(), "the configuration is good; {}", options.in_words())?)
+            }),
+        );
+    }
+    serve(&options.logs, &options.limits, server)
 }
 
 /// What an endpoint stands on in a process of its own.
@@ -72,11 +100,12 @@ impl Replica {
     /// Says which option is bad before anything is bound, or what cannot be had.
     pub async fn open(
         options: ReplicaOptions,
+        role: Role,
         plain: Listen,
         tls: Listen,
         admin_token: Option<Secret>,
     ) -> anyhow::Result<Self> {
-        options.check()?;
+        let knative = options.check(role)?;
         let certificate = options.tls.load()?;
         if plain == Listen::Off && (tls == Listen::Off || certificate.is_none()) {
             let reason =
@@ -91,7 +120,13 @@ impl Replica {
         let listeners = Listeners::bind((plain, "--listen"), (tls, "--tls-listen"), certificate.as_ref())?;
         let admin = options.admin_listen.bind("--admin-listen")?;
         let clock = Clock::system();
-        let channels = open_channels(&options.channel, &options.limits, clock.clone()).await?;
+        let channels = match knative {
+            Some(checked) => {
+                open_knative(options.knative, checked, &options.channel.kafka, &options.limits, clock.clone())
+                    .await?
+            }
+            None => open_channels(&options.channel, &options.limits, clock.clone()).await?,
+        };
         let without_operator = admin_token.is_none();
         let registry = open_registry(&options.registry, admin_token, clock.clone()).await?;
         if without_operator && registry.applications().await?.is_empty() {
@@ -127,18 +162,39 @@ impl Replica {
 }
 
 impl ReplicaOptions {
-    fn check(&self) -> Result<(), BadConfiguration> {
+    /// Checks what can be known before anything is opened or bound.
+    fn check(&self, role: Role) -> Result<Option<Checked>, BadConfiguration> {
         self.registry.check()?;
         self.channel.check(&self.limits)?;
-        let missing = match (self.registry.database_url.is_some(), self.channel.is_chosen()) {
-            (true, true) => return Ok(()),
-            (true, false) => "the channel is",
-            (false, true) => "the registry is",
-            (false, false) => "both are",
+        let on_knative = self.knative.is_chosen();
+        let missing = match (self.registry.database_url.is_some(), self.channel.is_chosen() || on_knative) {
+            (true, true) => None,
+            (true, false) => Some("the channel is"),
+            (false, true) => Some("the registry is"),
+            (false, false) => Some("both are"),
         };
-        let needed = "a process of its own needs a registry (option --database-url) and a channel \
-                      (option --kafka-bootstrap-servers)";
-        Err(BadConfiguration(format!("{needed}: {missing} missing")))
+        if let Some(missing) = missing {
+            let needed = "a process of its own needs a registry (option --database-url) and a channel \
+                          (options --kafka-bootstrap-servers, --channel)";
+            return Err(BadConfiguration(format!("{needed}: {missing} missing")));
+        }
+        if on_knative && self.channel.embedded_log.is_some() {
+            let reason =
+                "the channels are on Knative (--sink, --channel) or in a file (--embedded-log), not both";
+            return Err(BadConfiguration(reason.to_owned()));
+        }
+        let kafka = self.channel.kafka.kafka_bootstrap_servers.is_some();
+        on_knative.then(|| self.knative.check(role, kafka)).transpose()
+    }
+
+    fn in_words(&self) -> &'static str {
+        let kafka = self.channel.kafka.kafka_bootstrap_servers.is_some();
+        match (self.knative.is_chosen(), kafka) {
+            (true, true) => "the channels are on Knative, and read from their topics on Kafka",
+            (true, false) => "the channels are on Knative, and push to this replica",
+            (false, true) => "the channels are topics on Kafka",
+            (false, false) => "the channels are in a file",
+        }
     }
 }
 
@@ -167,7 +223,7 @@ mod tests {
 
     async fn refusal(arguments: &[&str]) -> String {
         let options = Options::try_parse_from([&["test"], arguments].concat()).unwrap().replica;
-        let error = Replica::open(options, Listen::Off, Listen::Off, None).await.unwrap_err();
+        let error = Replica::open(options, Role::Devices, Listen::Off, Listen::Off, None).await.unwrap_err();
         assert!(error.is::<BadConfiguration>(), "{error:#}");
         error.to_string()
     }

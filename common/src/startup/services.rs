@@ -19,6 +19,7 @@ pub struct Services {
     running: JoinSet<anyhow::Result<()>>,
     parts: Vec<(&'static str, Live)>,
     last: Vec<BoxFuture<'static, ()>>,
+    channels: Option<Channels>,
     shutdown: Shutdown,
 }
 
@@ -27,7 +28,7 @@ type Live = Arc<dyn Fn() -> bool + Send + Sync>;
 impl Services {
     /// Starts with none. All end when `shutdown` is cancelled, and it is cancelled when one ends.
     pub fn new(shutdown: Shutdown) -> Self {
-        Self { running: JoinSet::new(), parts: Vec::new(), last: Vec::new(), shutdown }
+        Self { running: JoinSet::new(), parts: Vec::new(), last: Vec::new(), channels: None, shutdown }
     }
 
     /// Adds a part that must be live for the process to be ready.
@@ -35,8 +36,9 @@ impl Services {
         self.parts.push((name, Arc::new(live)));
     }
 
-    /// Adds the channels, which must be reachable for the process to be ready.
+    /// Adds the channels, which must be reachable for the process to be ready, and are closed behind everything else.
     pub fn require_channels(&mut self, channels: &Channels) {
+        self.channels = Some(channels.clone());
         let channels = channels.clone();
         self.require("channels", move || channels.are_reachable());
     }
@@ -80,6 +82,9 @@ impl Services {
         }
         for last in self.last {
             last.await;
+        }
+        if let Some(channels) = &self.channels {
+            channels.close().await;
         }
         ended.cancel();
         let admin = admin.await.context("the admin server panicked").and_then(|result| Ok(result?));

@@ -1,0 +1,354 @@
+//! The channel adapter for Knative: each channel is a resource of the cluster that takes CloudEvents over HTTP.
+//!
+//! The way of an event out: [`EventSink::publish`] gives it to the lane of its device (`lanes`), which POSTs it to the channel's
+//! address (`sink`, `binding`), again and again within the device's patience, before the next of that device. The channel's
+//! 202 is its word that it has it.
+//!
+//! The way in is one of two ([`Reading`]). The channel pushes: this replica has a Subscription of its own to each channel
+//! (`subscriptions`), whose subscriber is a server here (`receiver`), from which every subscription of this process gets what
+//! comes (`hub`); it is live as long as what this replica posts to itself arrives (`probe`). Or the channel keeps its events in
+//! a topic of Kafka, and the [Kafka adapter](crate::kafka) reads that: only there events have positions. What concerns a
+//! whole partition is then written there as well, as no channel takes an event for a partition.
+//!
+//! Invariants: events of one device and channel are acknowledged in their order; an event that is pushed again is handed on
+//! once; only who knows this replica's token can push to it; a Subscription belongs to its Pod and goes with it.
+
+mod binding;
+mod error;
+mod hub;
+mod lanes;
+mod probe;
+mod receiver;
+mod resource;
+mod sink;
+mod subscriptions;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use reqwest::{Certificate, Client};
+use ring::rand::{SecureRandom, SystemRandom};
+use rustls::crypto::ring::default_provider;
+use tokio_util::sync::DropGuard;
+use url::Url;
+
+pub use error::KnativeError;
+pub use resource::{ChannelKind, ChannelResource};
+pub use sink::Target;
+
+use crate::BoxFuture;
+use crate::auth::Secret;
+use crate::channel::{
+    Channel, Cursor, EventSink, EventSource, Partition, Place, PublishError, RecordHandler, SourceError,
+    Start, Subscription,
+};
+use crate::event::Event;
+use crate::id::DeviceKey;
+use crate::kafka::{KafkaChannels, KafkaSettings};
+use crate::kubernetes::Cluster;
+use crate::process::{Clock, Shutdown};
+use hub::Hub;
+use probe::{Probe, Prober};
+use receiver::Receiver;
+use sink::{Sink, SinkSettings};
+use subscriptions::{OwnPod, Subscriptions};
+
+/// The part of a device's patience that a channel has: what is left is for telling the device.
+const SHARE_OF_PATIENCE: f64 = 0.9;
+/// How long a channel may take to let itself be connected to.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// What can be chosen about channels on Knative.
+#[derive(Debug)]
+pub struct KnativeSettings {
+    /// Where channels take events, where that is known without asking for a resource.
+    pub targets: HashMap<Channel, Target>,
+    /// The resources of channels.
+    pub resources: Vec<ChannelResource>,
+    /// Extension attributes that every event gets.
+    pub overrides: BTreeMap<String, String>,
+    /// Certificates of authorities to trust for `https`, beside the system's; PEM.
+    pub ca_certificates: Option<String>,
+    /// How events are read.
+    pub reading: Reading,
+    /// How long a device waits for an acknowledgement; the channel has nine tenths of it.
+    pub publish_timeout: Duration,
+    /// The largest event in bytes, attributes included.
+    pub max_event: usize,
+}
+
+/// How events are read.
+#[derive(Debug)]
+pub enum Reading {
+    /// The channels push them to this replica.
+    Push(Push),
+    /// From the topics in which the channels, all of them on Kafka, keep them. The topics' names come from the resources.
+    Topics(Box<KafkaSettings>),
+}
+
+/// How the channels push to this replica.
+#[derive(Debug)]
+pub struct Push {
+    /// The channels to subscribe to: commands, and perhaps more.
+    pub channels: Vec<Channel>,
+    /// Where they are taken.
+    pub listener: TcpListener,
+    /// Where that is for the channels; by default the Pod's address and the listener's port.
+    pub subscriber: Option<Url>,
+    /// The name of the Pod that this replica runs in.
+    pub pod: String,
+}
+
+/// The channels on Knative. Clones share them.
+#[derive(Clone)]
+pub struct KnativeChannels {
+    sink: Arc<Sink>,
+    source: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    Push(Arc<Pushing>),
+    Topics(KafkaChannels),
+}
+
+/// What is there as long as the channels push to this replica.
+struct Pushing {
+    hub: Arc<Hub>,
+    subscriptions: Arc<Subscriptions>,
+    _running: DropGuard,
+}
+
+impl KnativeChannels {
+    /// Finds the channels, and subscribes to those that push; commands arrive when this resolves.
+    ///
+    /// # Errors
+    /// Fails if the settings are bad, a resource cannot be had, or what is published does not arrive.
+    pub async fn open(
+        settings: KnativeSettings,
+        cluster: &Cluster,
+        clock: Clock,
+    ) -> Result<Self, KnativeError> {
+        let KnativeSettings { targets, resources, .. } = settings;
+        let reads_topics = matches!(settings.reading, Reading::Topics(_));
+        let (targets, topics) = find(&resources, targets, reads_topics, cluster).await?;
+        for (channel, target) in &targets {
+            let host = target.url.host_str().unwrap_or_default();
+            tracing::info!(%channel, host, "the channel takes events over HTTP");
+        }
+        let sink = SinkSettings {
+            client: client(settings.ca_certificates.as_deref())?,
+            targets,
+            overrides: settings.overrides,
+            publish_timeout: settings.publish_timeout,
+            patience: settings.publish_timeout.mul_f64(SHARE_OF_PATIENCE).max(Duration::from_millis(1)),
+            max_event: settings.max_event,
+        };
+        let sink = Arc::new(Sink::new(sink, clock.clone()));
+        let source = match settings.reading {
+            Reading::Push(push) => {
+                let max_event = settings.max_event;
+                Source::Push(Arc::new(push.start(&resources, &sink, max_event, cluster, clock).await?))
+            }
+            Reading::Topics(kafka) => Source::Topics(read_topics(*kafka, topics, clock).await?),
+        };
+        Ok(Self { sink, source })
+    }
+
+    /// Tells whether commands arrive, or the topics answer.
+    pub fn is_reachable(&self) -> bool {
+        match &self.source {
+            Source::Push(pushing) => pushing.hub.is_live(),
+            Source::Topics(kafka) => kafka.is_reachable(),
+        }
+    }
+
+    /// Removes what this replica has in the cluster: the last thing that it does.
+    pub async fn close(&self) {
+        match &self.source {
+            Source::Push(pushing) => pushing.subscriptions.remove().await,
+            Source::Topics(_) => {}
+        }
+    }
+}
+
+impl Push {
+    async fn start(
+        self,
+        resources: &[ChannelResource],
+        sink: &Arc<Sink>,
+        max_event: usize,
+        cluster: &Cluster,
+        clock: Clock,
+    ) -> Result<Pushing, KnativeError> {
+        let Self { channels, listener, subscriber, pod } = self;
+        let pod = OwnPod::find(cluster, &pod).await?;
+        let port = listener.local_addr().map_or(0, |address| address.port());
+        let subscriber = match subscriber {
+            Some(url) => url,
+            None => own_address(&pod.ip, port)?,
+        };
+        let token = token()?;
+        let wanted = resources.iter().filter(|resource| channels.contains(&resource.channel)).cloned();
+        let subscriptions = Subscriptions::new(cluster, pod, wanted.collect(), subscriber, token.clone());
+        let (hub, subscriptions) = (Arc::new(Hub::new()), Arc::new(subscriptions));
+        let probe = Arc::new(Probe::new(&clock));
+        let shutdown = Shutdown::new();
+        let running = shutdown.clone().drop_guard();
+        let receiver =
+            Receiver { hub: hub.clone(), probe: probe.clone(), token, max_event, clock: clock.clone() };
+        let ended = shutdown.clone();
+        tokio::spawn(async move {
+            if let Err(error) = receiver.run(listener, ended).await {
+                tracing::error!(%error, "the channels can no longer push to this replica");
+            }
+        });
+        subscriptions.ensure().await?;
+        let (sink, hub_of_probe) = (sink.clone(), hub.clone());
+        let prober = Prober { probe, sink, hub: hub_of_probe, subscriptions: subscriptions.clone(), clock };
+        if let Err(error) = prober.first().await {
+            subscriptions.remove().await;
+            return Err(error);
+        }
+        tokio::spawn(prober.run(shutdown));
+        Ok(Pushing { hub, subscriptions, _running: running })
+    }
+}
+
+/// Asks the resources for what is not known: where channels take events, and, where those are read, in which topics they
+/// keep them.
+async fn find(
+    resources: &[ChannelResource],
+    mut targets: HashMap<Channel, Target>,
+    reads_topics: bool,
+    cluster: &Cluster,
+) -> Result<(HashMap<Channel, Target>, HashMap<Channel, String>), KnativeError> {
+    let mut topics = HashMap::new();
+    for resource in resources {
+        let is_known = targets.contains_key(&resource.channel);
+        if is_known && !reads_topics {
+            continue;
+        }
+        let resolved = resource.resolve(cluster).await?;
+        if reads_topics {
+            topics.insert(resource.channel, resolved.topic(resource)?);
+        }
+        if !is_known {
+            targets.insert(resource.channel, resolved.target(resource, None)?);
+        }
+    }
+    Ok((targets, topics))
+}
+
+async fn read_topics(
+    mut kafka: KafkaSettings,
+    topics: HashMap<Channel, String>,
+    clock: Clock,
+) -> Result<KafkaChannels, KnativeError> {
+    let missing = Channel::ALL.into_iter().find(|channel| !topics.contains_key(channel));
+    if let Some(channel) = missing {
+        return Err(KnativeError::Form(format!("{channel}=…")));
+    }
+    kafka.topic_names = Some(Channel::ALL.map(|channel| topics.get(&channel).cloned().unwrap_or_default()));
+    tracing::info!(topics = ?kafka.topic_names, "the channels are read from their topics");
+    Ok(KafkaChannels::open(kafka, clock).await?)
+}
+
+/// Returns where a Pod is posted to.
+fn own_address(ip: &str, port: u16) -> Result<Url, KnativeError> {
+    let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+    Url::parse(&format!("http://{host}:{port}"))
+        .map_err(|error| KnativeError::Client(format!("the Pod's address {ip} is none: {error}")))
+}
+
+fn client(ca_certificates: Option<&str>) -> Result<Client, KnativeError> {
+    // Fails if there is one already, which is as good.
+    drop(default_provider().install_default());
+    let failed = |error: reqwest::Error| KnativeError::Client(error.to_string());
+    let mut builder = Client::builder().connect_timeout(CONNECT).redirect(reqwest::redirect::Policy::none());
+    if let Some(pem) = ca_certificates {
+        for certificate in Certificate::from_pem_bundle(pem.as_bytes()).map_err(failed)? {
+            builder = builder.add_root_certificate(certificate);
+        }
+    }
+    builder.build().map_err(failed)
+}
+
+/// Makes the secret by which the receiver knows this replica's own Subscriptions: 256 bits.
+fn token() -> Result<Secret, KnativeError> {
+    let mut bytes = [0; 32];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.map_err(|_| KnativeError::Client("the system gives no random numbers".to_owned()))?;
+    Ok(Secret::new(BASE64_URL_SAFE_NO_PAD.encode(bytes)))
+}
+
+impl EventSink for KnativeChannels {
+    fn publish(&self, channel: Channel, event: Event) -> BoxFuture<'static, Result<(), PublishError>> {
+        self.sink.publish(channel, &event)
+    }
+
+    fn publish_in(
+        &self,
+        channel: Channel,
+        partition: Partition,
+        event: Event,
+    ) -> BoxFuture<'static, Result<(), PublishError>> {
+        match &self.source {
+            Source::Push(_) => self.sink.publish(channel, &event),
+            Source::Topics(kafka) => kafka.publish_in(channel, partition, event),
+        }
+    }
+
+    fn partitions(&self) -> u32 {
+        match &self.source {
+            Source::Push(_) => 1,
+            Source::Topics(kafka) => kafka.partitions(),
+        }
+    }
+
+    fn partition_of(&self, device: &DeviceKey) -> Partition {
+        match &self.source {
+            Source::Push(_) => Partition(0),
+            Source::Topics(kafka) => kafka.partition_of(device),
+        }
+    }
+}
+
+impl EventSource for KnativeChannels {
+    fn subscribe(
+        &self,
+        channels: &[Channel],
+        start: Start,
+        handler: Box<dyn RecordHandler>,
+    ) -> BoxFuture<'_, Result<Subscription, SourceError>> {
+        match &self.source {
+            Source::Push(pushing) => {
+                let subscribed = match start {
+                    Start::Latest => pushing.hub.subscribe(channels.to_vec(), handler),
+                    Start::Earliest | Start::After(_) => Err(SourceError::Unsupported),
+                };
+                Box::pin(async { subscribed })
+            }
+            Source::Topics(kafka) => kafka.subscribe(channels, start, handler),
+        }
+    }
+
+    fn cursor_behind(&self, places: &[(Channel, Vec<Option<Place>>)]) -> Result<Cursor, SourceError> {
+        match &self.source {
+            Source::Push(_) => Err(SourceError::Unsupported),
+            Source::Topics(kafka) => kafka.cursor_behind(places),
+        }
+    }
+}
+
+impl fmt::Debug for KnativeChannels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KnativeChannels")
+    }
+}

@@ -1,0 +1,148 @@
+//! Whether commands arrive: this replica posts an event of its own to the channel, and waits for it to come.
+//!
+//! A Subscription is ready when the channel has it, whether or not its subscriber can be reached.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::error::KnativeError;
+use super::hub::Hub;
+use super::sink::Sink;
+use super::subscriptions::Subscriptions;
+use crate::channel::Channel;
+use crate::event::{Event, Foreign, OCTET_STREAM};
+use crate::id::{DeviceKey, EventId};
+use crate::process::{Clock, Shutdown, new_event_id};
+
+/// The `type` of the event that a replica posts to itself.
+pub(super) const PROBE_TYPE: &str = "io.drogue.subscriber.probed.v1";
+
+/// How often it is posted.
+const PERIOD: Duration = Duration::from_secs(1);
+/// For how long one that came says that others will.
+const STALE: Duration = Duration::from_secs(4);
+/// How long the first may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often the Subscriptions are made anew while nothing comes.
+const REPAIR: Duration = Duration::from_secs(10);
+
+/// What came back of what this replica posted to itself.
+pub(super) struct Probe {
+    replica: EventId,
+    latest: Mutex<Option<Instant>>,
+}
+
+impl Probe {
+    pub(super) fn new(clock: &Clock) -> Self {
+        Self { replica: new_event_id(clock.wall()), latest: Mutex::new(None) }
+    }
+
+    /// Takes a probe in. That of another replica is dropped.
+    pub(super) fn seen(&self, event: &Foreign, now: Instant) {
+        if event.attribute("subject") == Some(self.replica.as_str()) {
+            *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        }
+    }
+
+    fn is_fresh(&self, now: Instant) -> bool {
+        let latest = *self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.is_some_and(|latest| now.saturating_duration_since(latest) < STALE)
+    }
+
+    fn event(&self, clock: &Clock) -> Event {
+        let now = clock.wall();
+        Event {
+            id: new_event_id(now),
+            kind: PROBE_TYPE.into(),
+            source: None,
+            device: DeviceKey::all(),
+            subject: self.replica.to_string(),
+            time: now,
+            content_type: OCTET_STREAM.into(),
+            extensions: Vec::new(),
+            data: Bytes::new(),
+        }
+    }
+}
+
+/// Keeps the hub told of whether events arrive.
+pub(super) struct Prober {
+    pub(super) probe: Arc<Probe>,
+    pub(super) sink: Arc<Sink>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) subscriptions: Arc<Subscriptions>,
+    pub(super) clock: Clock,
+}
+
+impl Prober {
+    /// Posts until the first has come.
+    ///
+    /// # Errors
+    /// Fails if none comes in time.
+    pub(super) async fn first(&self) -> Result<(), KnativeError> {
+        let mut reason = String::new();
+        let deadline = self.clock.instant() + PATIENCE;
+        while self.clock.instant() < deadline {
+            if let Err(error) = self.post().await {
+                reason = error;
+            }
+            if self.probe.is_fresh(self.clock.instant()) {
+                self.hub.set_live(true);
+                return Ok(());
+            }
+            tokio::time::sleep(PERIOD / 4).await;
+        }
+        let (channel, url) = (Channel::Commands, self.subscriptions.subscriber().to_string());
+        Err(KnativeError::Silent { channel, url, waited: PATIENCE, reason })
+    }
+
+    /// Posts and judges until the shutdown. While nothing comes, the Subscriptions are made anew: somebody may have
+    /// deleted them.
+    pub(super) async fn run(self, shutdown: Shutdown) {
+        let mut next_repair = None;
+        while shutdown.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_some() {
+            let posting = self.post();
+            let Some(posted) = shutdown.run_until_cancelled(posting).await else { return };
+            let now = self.clock.instant();
+            let live = self.probe.is_fresh(now);
+            if live != self.hub.is_live() {
+                self.tell(live, posted);
+            }
+            self.hub.set_live(live);
+            if live {
+                next_repair = None;
+            } else if *next_repair.get_or_insert(now) <= now {
+                next_repair = Some(now + REPAIR);
+                let Some(repaired) = shutdown.run_until_cancelled(self.subscriptions.ensure()).await else {
+                    return;
+                };
+                if let Err(error) = repaired {
+                    tracing::warn!(%error, "the replica's own Subscriptions cannot be made anew");
+                }
+            }
+        }
+    }
+
+    fn tell(&self, live: bool, posted: Result<(), String>) {
+        if live {
+            tracing::info!("commands arrive again");
+        } else {
+            let reason = posted.err().unwrap_or_else(|| "the channel takes events".to_owned());
+            tracing::error!(
+                reason,
+                "commands do not arrive: what this replica posts to itself does not come"
+            );
+        }
+    }
+
+    /// Posts once. A channel that is slow to answer is not waited for longer than the answer is of use.
+    async fn post(&self) -> Result<(), String> {
+        let posted = self.sink.publish(Channel::Commands, &self.probe.event(&self.clock));
+        match tokio::time::timeout(STALE / 2, posted).await {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            Err(_) => Err("the channel does not answer".to_owned()),
+        }
+    }
+}
