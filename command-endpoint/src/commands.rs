@@ -74,10 +74,13 @@ async fn accept(request: &HttpRequest, payload: &mut Payload, api: &Api) -> Resu
         content_type,
         payload,
     };
-    let watch = options.wait.map(|wait| (wait, backends.tracker.watch(command.id.clone())));
+    let watch = match options.wait {
+        Some(wait) => Some((wait, api.tracker()?.watch(command.id.clone()))),
+        None => None,
+    };
     let mut superseded = Vec::new();
     if options.needs_row() {
-        match backends.tracker.ledger().submit(submission(api, &options, &command)).await? {
+        match api.tracker()?.ledger().submit(submission(api, &options, &command)).await? {
             Submitted::New { superseded: rows } => superseded = rows,
             Submitted::Same(row) => return again(api, row, options.wait).await,
             Submitted::Conflict => return Err(ApiError::KeyConflict),
@@ -118,7 +121,7 @@ fn submission(api: &Api, options: &Options, command: &Command) -> Submission {
 /// Goes on with a command that the same request made before.
 async fn again(api: &Api, row: Row, wait: Option<options::Wait>) -> Result<Accepted, ApiError> {
     let Some(wait) = wait else { return Ok(Accepted { row, wait: None }) };
-    let watch = api.backends.tracker.watch(row.id.clone());
+    let watch = api.tracker()?.watch(row.id.clone());
     // What was read before the watch began, the ledger may not know yet.
     let row = existing::find(api, &row.device, &row.id).await?.unwrap_or(row);
     watch.learn(row.state, row.reason);
@@ -140,6 +143,6 @@ pub(crate) async fn connection(request: HttpRequest, api: Data<Api>) -> Result<H
     if !api.backends.registry.device_exists(&device).await? {
         return Err(ApiError::NoDevice(device));
     }
-    let reach = api.backends.tracker.reach(&device).unwrap_or_default();
+    let reach = api.tracker()?.reach(&device).unwrap_or_default();
     Ok(HttpResponse::Ok().json(view::Connection::of(&reach)))
 }

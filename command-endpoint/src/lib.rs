@@ -35,6 +35,7 @@ use common::web::{WebError, serve};
 use tokio::sync::Semaphore;
 
 pub use config::Config;
+use reply::ApiError;
 pub use tracker::{Tracker, TrackerError, TrackerSettings, Tracking};
 
 /// What the endpoint works with. Only a `main` knows what is behind the traits.
@@ -46,8 +47,8 @@ pub struct Backends {
     pub source: Arc<dyn EventSource>,
     /// Knows applications, devices and tokens.
     pub registry: Registry,
-    /// Knows what becomes of commands.
-    pub tracker: Tracker,
+    /// Knows what becomes of commands. There is none where the channels are no logs: nothing is kept or told then.
+    pub tracker: Option<Tracker>,
     /// Tells the time.
     pub clock: Clock,
     /// Limits on payloads, on how long the channel may take, and on how long a command lives.
@@ -71,6 +72,16 @@ struct Api {
     max_pending: u32,
     body_timeout: Duration,
     shutdown: Shutdown,
+}
+
+impl Api {
+    /// Returns what knows of commands.
+    ///
+    /// # Errors
+    /// Fails where the channels are no logs.
+    fn tracker(&self) -> Result<&Tracker, ApiError> {
+        self.backends.tracker.as_ref().ok_or(ApiError::NoLog)
+    }
 }
 
 /// Serves the application interface until `shutdown`; then streams end, and requests within the grace time.

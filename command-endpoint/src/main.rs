@@ -42,12 +42,17 @@ async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<()> {
     api.grace = replica.limits.endpoint_grace();
     let replica = Replica::open(replica, Role::Applications, listen, tls_listen, admin_token.read()?).await?;
     let mut services = replica.services(shutdown.clone());
-    let Replica { channels: Channels { sink, source, .. }, registry, clock, limits, .. } = replica;
-    let (tracker, tracking) =
-        Tracker::start(sink.clone(), &*source, &registry, api.tracker(&limits, None), clock.clone()).await?;
-    let watched = tracker.clone();
-    services.require("tracker", move || watched.is_live());
-    services.spawn("tracker", tracking.run(shutdown.clone()));
+    let Replica { channels: Channels { sink, source, are_logs, .. }, registry, clock, limits, .. } = replica;
+    let mut tracker = None;
+    if are_logs {
+        let settings = api.tracker(&limits, None);
+        let (started, tracking) =
+            Tracker::start(sink.clone(), &*source, &registry, settings, clock.clone()).await?;
+        let watched = started.clone();
+        services.require("tracker", move || watched.is_live());
+        services.spawn("tracker", tracking.run(shutdown.clone()));
+        tracker = Some(started);
+    }
     let backends = command_endpoint::Backends { sink, source, registry, tracker, clock, limits };
     services.spawn("api", command_endpoint::run(api, replica.listeners, backends, shutdown));
     services.run(replica.admin, replica.metrics).await

@@ -55,6 +55,11 @@ pub(crate) enum ApiError {
     Source(#[from] SourceError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error(
+        "the channels of this cloud only push, and what becomes of commands is not followed: commands cannot be kept (ttl), \
+         waited for (wait), made once (idempotency-key), superseded, listed or cancelled, and nobody knows who is connected"
+    )]
+    NoLog,
     #[error("the device has no command '{0}'")]
     NoCommand(EventId),
     #[error("another request was made with this idempotency-key: another name, parameter or body")]
@@ -98,6 +103,7 @@ impl ApiError {
             Self::Publish(error) => error.kind(),
             Self::Source(error) => error.kind(),
             Self::Ledger(error) => error.kind(),
+            Self::NoLog => ErrorKind::Unavailable,
             Self::NoCommand(_) => ErrorKind::NotFound,
             Self::KeyConflict | Self::NotPending(_) | Self::NotReached(_) => ErrorKind::Conflict,
             Self::TooManyStreams(_) | Self::TooManyPending(_) => ErrorKind::Overloaded,
@@ -110,7 +116,8 @@ impl ApiError {
             return Some(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         }
         // This will not become possible by waiting.
-        matches!(self, Self::Source(SourceError::Unsupported)).then_some(StatusCode::NOT_IMPLEMENTED)
+        matches!(self, Self::NoLog | Self::Source(SourceError::Unsupported))
+            .then_some(StatusCode::NOT_IMPLEMENTED)
     }
 
     fn problem(&self) -> Problem {

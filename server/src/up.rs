@@ -153,7 +153,8 @@ async fn start(
         api.max_connections = limits.max_connections;
         api.grace = limits.endpoint_grace();
         let limits = limits.limits();
-        let backends = command_endpoint::Backends { sink, source, registry, tracker, clock, limits };
+        let backends =
+            command_endpoint::Backends { sink, source, registry, tracker: Some(tracker), clock, limits };
         services.spawn("api", command_endpoint::run(api, bound.api, backends, shutdown));
     }
     Ok(services)

@@ -41,7 +41,10 @@ pub(crate) async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpRes
     let device = commanded(&request, &api).await?;
     let query = query(&request, &["state", "after", "limit"])?;
     let state = match query.one("state")?.map(State::from_name) {
-        Some(None) => return Err(ApiError::Parameter("state is one of a command, as 'pending'".to_owned())),
+        Some(None) => {
+            let known: Vec<_> = State::ALL.iter().map(|state| state.as_str()).collect();
+            return Err(ApiError::Parameter(format!("state is one of '{}'", known.join("', '"))));
+        }
         state => state.flatten(),
     };
     let limit = match query.one("limit")?.map(str::parse) {
@@ -53,7 +56,7 @@ pub(crate) async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpRes
     if !api.backends.registry.device_exists(&device).await? {
         return Err(ApiError::NoDevice(device));
     }
-    let tracker = &api.backends.tracker;
+    let tracker = api.tracker()?;
     // One more tells whether there is more.
     let mut rows = tracker.ledger().list(&device, state, after.as_ref(), limit + 1).await?;
     let more = rows.len() > limit;
@@ -76,7 +79,7 @@ pub(crate) async fn cancel(request: HttpRequest, api: Data<Api>) -> Result<HttpR
     let id = EventId::from_segment(segment(&request, "name"))?;
     query(&request, &[])?;
     let now = api.backends.clock.wall();
-    match api.backends.tracker.ledger().cancel(&device, &id, now).await? {
+    match api.tracker()?.ledger().cancel(&device, &id, now).await? {
         Cancel::Done(row) => {
             tell(&api, &row, row.id.clone()).await;
             Ok(HttpResponse::Ok().json(View::of(&row)))
@@ -91,7 +94,9 @@ pub(crate) async fn cancel(request: HttpRequest, api: Data<Api>) -> Result<HttpR
 
 /// Cancels all commands that wait for a device.
 pub(crate) async fn cancel_all(api: &Api, device: &DeviceKey) -> Result<(), ApiError> {
-    let ledger = api.backends.tracker.ledger();
+    // Without one nothing waits.
+    let Some(tracker) = &api.backends.tracker else { return Ok(()) };
+    let ledger = tracker.ledger();
     let mut after = None;
     loop {
         let waiting = ledger.list(device, Some(State::Pending), after.as_ref(), LIMIT).await?;
@@ -109,7 +114,7 @@ pub(crate) async fn cancel_all(api: &Api, device: &DeviceKey) -> Result<(), ApiE
 
 /// Finds a command. One that was accepted a moment ago may not have been read yet: it is waited for.
 pub(super) async fn find(api: &Api, device: &DeviceKey, id: &EventId) -> Result<Option<Row>, ApiError> {
-    let tracker = &api.backends.tracker;
+    let tracker = api.tracker()?;
     let clock = &api.backends.clock;
     let deadline = clock.instant() + PATIENCE;
     loop {

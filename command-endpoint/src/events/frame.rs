@@ -30,7 +30,11 @@ pub(super) fn comment(text: &str) -> Vec<u8> {
     format!(": {text}\n\n").into_bytes()
 }
 
+/// Writes where to resume. A channel without positions has none: a client that comes again then starts with what is new.
 fn put_id(frame: &mut Vec<u8>, position: &Cursor) {
+    if position.0.is_empty() {
+        return;
+    }
     frame.extend_from_slice(b"id: ");
     frame.extend_from_slice(position.0.as_bytes());
     frame.push(b'\n');

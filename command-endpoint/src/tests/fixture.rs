@@ -94,7 +94,7 @@ impl Fixture {
             sink: Arc::new(channel.clone()),
             source: Arc::new(channel.clone()),
             registry,
-            tracker,
+            tracker: Some(tracker),
             clock: Clock::system(),
             limits,
         };
