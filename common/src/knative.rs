@@ -4,6 +4,8 @@
 //! address (`sink`, `binding`), again and again within the device's patience, before the next of that device. The channel's
 //! 202 is its word that it has it.
 //!
+//! Where this replica is subscribed to the channel itself, that is not enough: the event must have come here (`echoes`).
+//!
 //! The way in is one of two ([`Reading`]). The channel pushes: this replica has a Subscription of its own to each channel
 //! (`subscriptions`), whose subscriber is a server here (`receiver`), from which every subscription of this process gets what
 //! comes (`hub`); it is live as long as what this replica posts to itself arrives (`probe`). Or the channel keeps its events in
@@ -14,6 +16,7 @@
 //! once; only who knows this replica's token can push to it; a Subscription belongs to its Pod and goes with it.
 
 mod binding;
+mod echoes;
 mod error;
 mod hub;
 mod lanes;
@@ -53,8 +56,9 @@ use crate::id::DeviceKey;
 use crate::kafka::{KafkaChannels, KafkaSettings};
 use crate::kubernetes::Cluster;
 use crate::process::{Clock, Shutdown};
+use echoes::Echoes;
 use hub::Hub;
-use probe::{Probe, Prober};
+use probe::Prober;
 use receiver::Receiver;
 use sink::{Sink, SinkSettings};
 use subscriptions::{OwnPod, Subscriptions};
@@ -142,7 +146,13 @@ impl KnativeChannels {
             let host = target.url.host_str().unwrap_or_default();
             tracing::info!(%channel, host, "the channel takes events over HTTP");
         }
+        let pushed = match &settings.reading {
+            Reading::Push(push) => push.channels.clone(),
+            Reading::Topics(_) => Vec::new(),
+        };
+        let echoes = Arc::new(Echoes::of(pushed));
         let sink = SinkSettings {
+            echoes: echoes.clone(),
             client: client(settings.ca_certificates.as_deref())?,
             targets,
             overrides: settings.overrides,
@@ -154,7 +164,8 @@ impl KnativeChannels {
         let source = match settings.reading {
             Reading::Push(push) => {
                 let max_event = settings.max_event;
-                Source::Push(Arc::new(push.start(&resources, &sink, max_event, cluster, clock).await?))
+                let pushing = push.start(&resources, &sink, echoes, max_event, cluster, clock);
+                Source::Push(Arc::new(pushing.await?))
             }
             Reading::Topics(kafka) => Source::Topics(read_topics(*kafka, topics, clock).await?),
         };
@@ -183,6 +194,7 @@ impl Push {
         self,
         resources: &[ChannelResource],
         sink: &Arc<Sink>,
+        echoes: Arc<Echoes>,
         max_event: usize,
         cluster: &Cluster,
         clock: Clock,
@@ -198,11 +210,9 @@ impl Push {
         let wanted = resources.iter().filter(|resource| channels.contains(&resource.channel)).cloned();
         let subscriptions = Subscriptions::new(cluster, pod, wanted.collect(), subscriber, token.clone());
         let (hub, subscriptions) = (Arc::new(Hub::new()), Arc::new(subscriptions));
-        let probe = Arc::new(Probe::new(&clock));
         let shutdown = Shutdown::new();
         let running = shutdown.clone().drop_guard();
-        let receiver =
-            Receiver { hub: hub.clone(), probe: probe.clone(), token, max_event, clock: clock.clone() };
+        let receiver = Receiver { hub: hub.clone(), echoes, token, max_event, clock: clock.clone() };
         let ended = shutdown.clone();
         tokio::spawn(async move {
             if let Err(error) = receiver.run(listener, ended).await {
@@ -211,7 +221,7 @@ impl Push {
         });
         subscriptions.ensure().await?;
         let (sink, hub_of_probe) = (sink.clone(), hub.clone());
-        let prober = Prober { probe, sink, hub: hub_of_probe, subscriptions: subscriptions.clone(), clock };
+        let prober = Prober { sink, hub: hub_of_probe, subscriptions: subscriptions.clone(), clock };
         if let Err(error) = prober.first().await {
             subscriptions.remove().await;
             return Err(error);

@@ -33,7 +33,7 @@ pub(super) struct Pushed {
     key: String,
     place: Place,
     received: Timestamp,
-    event: Foreign,
+    event: Arc<Foreign>,
 }
 
 impl Record for Pushed {
@@ -105,7 +105,7 @@ impl Hub {
     }
 
     /// Takes an event in. All subscriptions get what is taken in in the same order.
-    pub(super) fn push(&self, channel: Channel, event: Foreign, received: Timestamp) {
+    pub(super) fn push(&self, channel: Channel, event: Arc<Foreign>, received: Timestamp) {
         let key = event.key().unwrap_or_default();
         let identity = |name| event.attribute(name).unwrap_or_default().to_owned();
         let identity = (channel, identity("source"), identity("id"));

@@ -2,8 +2,8 @@
 //!
 //! A Subscription is ready when the channel has it, whether or not its subscriber can be reached.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -12,8 +12,8 @@ use super::hub::Hub;
 use super::sink::Sink;
 use super::subscriptions::Subscriptions;
 use crate::channel::Channel;
-use crate::event::{Event, Foreign, OCTET_STREAM};
-use crate::id::{DeviceKey, EventId};
+use crate::event::{Event, OCTET_STREAM};
+use crate::id::DeviceKey;
 use crate::process::{Clock, Shutdown, new_event_id};
 
 /// The `type` of the event that a replica posts to itself.
@@ -28,48 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the Subscriptions are made anew while nothing comes.
 const REPAIR: Duration = Duration::from_secs(10);
 
-/// What came back of what this replica posted to itself.
-pub(super) struct Probe {
-    replica: EventId,
-    latest: Mutex<Option<Instant>>,
-}
-
-impl Probe {
-    pub(super) fn new(clock: &Clock) -> Self {
-        Self { replica: new_event_id(clock.wall()), latest: Mutex::new(None) }
-    }
-
-    /// Takes a probe in. That of another replica is dropped.
-    pub(super) fn seen(&self, event: &Foreign, now: Instant) {
-        if event.attribute("subject") == Some(self.replica.as_str()) {
-            *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
-        }
-    }
-
-    fn is_fresh(&self, now: Instant) -> bool {
-        let latest = *self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        latest.is_some_and(|latest| now.saturating_duration_since(latest) < STALE)
-    }
-
-    fn event(&self, clock: &Clock) -> Event {
-        let now = clock.wall();
-        Event {
-            id: new_event_id(now),
-            kind: PROBE_TYPE.into(),
-            source: None,
-            device: DeviceKey::all(),
-            subject: self.replica.to_string(),
-            time: now,
-            content_type: OCTET_STREAM.into(),
-            extensions: Vec::new(),
-            data: Bytes::new(),
-        }
-    }
-}
-
 /// Keeps the hub told of whether events arrive.
 pub(super) struct Prober {
-    pub(super) probe: Arc<Probe>,
     pub(super) sink: Arc<Sink>,
     pub(super) hub: Arc<Hub>,
     pub(super) subscriptions: Arc<Subscriptions>,
@@ -85,12 +45,12 @@ impl Prober {
         let mut reason = String::new();
         let deadline = self.clock.instant() + PATIENCE;
         while self.clock.instant() < deadline {
-            if let Err(error) = self.post().await {
-                reason = error;
-            }
-            if self.probe.is_fresh(self.clock.instant()) {
-                self.hub.set_live(true);
-                return Ok(());
+            match self.post().await {
+                Ok(()) => {
+                    self.hub.set_live(true);
+                    return Ok(());
+                }
+                Err(error) => reason = error,
             }
             tokio::time::sleep(PERIOD / 4).await;
         }
@@ -101,12 +61,15 @@ impl Prober {
     /// Posts and judges until the shutdown. While nothing comes, the Subscriptions are made anew: somebody may have
     /// deleted them.
     pub(super) async fn run(self, shutdown: Shutdown) {
-        let mut next_repair = None;
+        let (mut latest, mut next_repair) = (self.clock.instant(), None);
         while shutdown.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_some() {
             let posting = self.post();
             let Some(posted) = shutdown.run_until_cancelled(posting).await else { return };
             let now = self.clock.instant();
-            let live = self.probe.is_fresh(now);
+            if posted.is_ok() {
+                latest = now;
+            }
+            let live = now.saturating_duration_since(latest) < STALE;
             if live != self.hub.is_live() {
                 self.tell(live, posted);
             }
@@ -137,12 +100,27 @@ impl Prober {
         }
     }
 
-    /// Posts once. A channel that is slow to answer is not waited for longer than the answer is of use.
+    /// Posts once, and waits until it has come. That is not waited for longer than it is of use.
     async fn post(&self) -> Result<(), String> {
-        let posted = self.sink.publish(Channel::Commands, &self.probe.event(&self.clock));
+        let posted = self.sink.publish(Channel::Commands, &self.event());
         match tokio::time::timeout(STALE / 2, posted).await {
             Ok(result) => result.map_err(|error| error.to_string()),
-            Err(_) => Err("the channel does not answer".to_owned()),
+            Err(_) => Err("it did not come in time".to_owned()),
+        }
+    }
+
+    fn event(&self) -> Event {
+        let now = self.clock.wall();
+        Event {
+            id: new_event_id(now),
+            kind: PROBE_TYPE.into(),
+            source: None,
+            device: DeviceKey::all(),
+            subject: "probe".to_owned(),
+            time: now,
+            content_type: OCTET_STREAM.into(),
+            extensions: Vec::new(),
+            data: Bytes::new(),
         }
     }
 }

@@ -12,8 +12,9 @@ use metrics::counter;
 use subtle::ConstantTimeEq;
 
 use super::binding;
+use super::echoes::Echoes;
 use super::hub::Hub;
-use super::probe::{PROBE_TYPE, Probe};
+use super::probe::PROBE_TYPE;
 use crate::auth::Secret;
 use crate::channel::Channel;
 use crate::error::ErrorKind;
@@ -30,7 +31,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// What takes events in.
 pub(super) struct Receiver {
     pub(super) hub: Arc<Hub>,
-    pub(super) probe: Arc<Probe>,
+    pub(super) echoes: Arc<Echoes>,
     /// What the path of every request must end with.
     pub(super) token: Secret,
     /// The largest request in bytes.
@@ -82,11 +83,12 @@ async fn receive(
 }
 
 impl Receiver {
+    /// Puts an event into the queues here, and then says that it has come. Probes are for who posted them.
     fn take(&self, channel: Channel, event: Foreign) {
-        if event.attribute("type") == Some(PROBE_TYPE) {
-            self.probe.seen(&event, self.clock.instant());
-        } else {
-            self.hub.push(channel, event, self.clock.wall());
+        let event = Arc::new(event);
+        if event.attribute("type") != Some(PROBE_TYPE) {
+            self.hub.push(channel, event.clone(), self.clock.wall());
         }
+        self.echoes.came(channel, &event);
     }
 }

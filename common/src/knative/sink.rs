@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, oneshot};
 use url::Url;
 
 use super::binding::Outgoing;
+use super::echoes::Echoes;
 use super::lanes::Lanes;
 use crate::BoxFuture;
 use crate::channel::{Channel, PublishError};
@@ -24,6 +25,8 @@ const QUEUE: usize = 16 << 20;
 /// Requests to the channels at once.
 const IN_FLIGHT: usize = 256;
 const PAUSES: Pauses = Pauses { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
+/// After how long an event that a channel took and that did not come is posted again.
+const ECHO: Duration = Duration::from_secs(1);
 /// For how long a token that was read from its file is used.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(30);
 
@@ -40,6 +43,8 @@ pub struct Target {
 pub(super) struct SinkSettings {
     pub(super) client: Client,
     pub(super) targets: HashMap<Channel, Target>,
+    /// What comes back to this replica.
+    pub(super) echoes: Arc<Echoes>,
     /// Extension attributes that every event gets.
     pub(super) overrides: BTreeMap<String, String>,
     /// How long a device waits for an acknowledgement.
@@ -88,13 +93,14 @@ impl Sink {
         let room = room.map_err(|_| PublishError::Overloaded)?;
         let (acknowledge, acknowledged) = oneshot::channel();
         let (out, deadline) = (self.out.clone(), self.out.clock.instant() + self.out.settings.patience);
+        let (lane, event) = ((channel, event.device.clone()), event.clone());
         let job = async move {
-            let result = out.deliver(channel, outgoing, deadline).await;
+            let result = out.deliver(channel, &event, outgoing, deadline).await;
             drop(room);
             // Nobody may be waiting for it.
             acknowledge.send(result).ok();
         };
-        self.lanes.push((channel, event.device.clone()), Box::pin(job));
+        self.lanes.push(lane, Box::pin(job));
         Ok(acknowledged)
     }
 }
@@ -120,10 +126,11 @@ impl Out {
         if outgoing.size() > self.settings.max_event { Err(PublishError::TooLarge) } else { Ok(outgoing) }
     }
 
-    /// Posts an event until the channel has it, at most until the deadline.
+    /// Posts an event until the channel has it, and has pushed it here if it is to; at most until the deadline.
     async fn deliver(
         &self,
         channel: Channel,
+        event: &Event,
         outgoing: Outgoing,
         deadline: Instant,
     ) -> Result<(), PublishError> {
@@ -140,11 +147,20 @@ impl Out {
         };
         let post = || self.post(channel, target, &outgoing);
         let posted = async {
-            let _permit = self.in_flight.acquire().await;
-            until_taken(post(), post, PAUSES, is_worth_another).await
+            let mut echo = self.settings.echoes.expect(channel, event);
+            loop {
+                let permit = self.in_flight.acquire().await;
+                until_taken(post(), post, PAUSES, is_worth_another).await?;
+                drop(permit);
+                let Some(echo) = &mut echo else { return Ok(()) };
+                if tokio::time::timeout(ECHO, echo.wait()).await.is_ok() {
+                    return Ok(());
+                }
+                is_worth_another(&Refusal::silent(channel));
+            }
         };
         match tokio::time::timeout_at(deadline.into(), posted).await {
-            Ok(result) => result.map_err(|refusal| refusal.reason),
+            Ok(result) => result.map_err(|refusal: Refusal| refusal.reason),
             Err(_) => Err(latest
                 .into_inner()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -192,6 +208,13 @@ struct Refusal {
     /// The same request may succeed in a moment.
     is_passing: bool,
     reason: PublishError,
+}
+
+impl Refusal {
+    fn silent(channel: Channel) -> Self {
+        let reason = format!("{channel} took the event, and it does not arrive at this replica");
+        Self { is_passing: true, reason: PublishError::Unavailable(reason) }
+    }
 }
 
 impl fmt::Display for Refusal {
