@@ -97,7 +97,7 @@ impl Config {
 
     /// Returns what knows the bearers of the cluster's tokens, if they are to be let in. The cluster is not asked yet.
     ///
-    /// Must be called on the runtime that is to do the work.
+    /// Must be called on a runtime that outlives the endpoint.
     ///
     /// # Errors
     /// Fails if nothing says where the API server is.
@@ -107,6 +107,7 @@ impl Config {
         }
         let cluster = Cluster::connect(None).await;
         let cluster = cluster.map_err(|error| BadConfiguration(format!("{error} (option --kube-access)")))?;
+        tracing::info!(api_server = cluster.address(), "tokens of the Kubernetes cluster are let in");
         let reviewer = Kubernetes::new(cluster, self.kube_audience.clone());
         Ok(Some(Identities::new(reviewer, self.kube_access_cache, clock)))
     }
