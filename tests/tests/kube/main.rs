@@ -6,3 +6,4 @@
 
 mod access;
 mod access_unreviewed;
+mod status;
