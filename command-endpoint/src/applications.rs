@@ -23,8 +23,9 @@ pub(crate) async fn list(request: HttpRequest, api: Data<Api>) -> Result<HttpRes
     query(&request, &[])?;
     let registry = &api.backends.registry;
     let items = match access.grant() {
-        Grant::Operator => registry.applications().await?,
-        Grant::Application { app, .. } => vec![registry.application(app).await?],
+        Some(Grant::Operator) => registry.applications().await?,
+        Some(Grant::Application { app, .. }) => vec![registry.application(app).await?],
+        None => Vec::new(),
     };
     Ok(HttpResponse::Ok().json(List { items }))
 }

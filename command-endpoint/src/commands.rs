@@ -11,10 +11,9 @@ use actix_web::{HttpRequest, HttpResponse};
 use common::channel::Channel;
 use common::command::Command;
 use common::event::{OCTET_STREAM, is_content_type, is_traceparent};
-use common::id::{AppId, CommandName, DeviceId, DeviceKey};
+use common::id::{AppId, CommandName, DeviceKey};
 use common::ingest::Rejected;
 use common::ledger::{Idempotency, Submission, Submitted};
-use common::registry::Scope;
 use common::service::{new_event_id, publish};
 use common::tracker::Row;
 use common::web::{TRACEPARENT, read_body, single_header};
@@ -100,9 +99,7 @@ async fn accept(request: &HttpRequest, payload: &mut Payload, api: &Api) -> Resu
 async fn commanded(request: &HttpRequest, api: &Api) -> Result<DeviceKey, ApiError> {
     let access = Access::of(request, api).await?;
     let application = AppId::from_segment(segment(request, "app"))?;
-    access.permit(&application, Scope::Command)?;
-    let device = DeviceId::from_segment(segment(request, "device"))?;
-    Ok(DeviceKey::new(&application, &device))
+    access.command(&application, segment(request, "device")).await
 }
 
 fn submission(api: &Api, options: &Options, command: &Command) -> Submission {

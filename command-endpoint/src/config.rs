@@ -4,13 +4,17 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use common::id::EventId;
+use common::kubernetes::Cluster;
 use common::ledger::KEY_LIFETIME;
-use common::service::Limits;
+use common::service::{Clock, Limits};
+use common::startup::BadConfiguration;
 use common::time::parse_duration;
 use common::tracker::Settings;
 use common::web::WebConfig;
 
+use crate::access::{Identities, Kubernetes};
 use crate::tracker::TrackerSettings;
 
 /// Options of the application interface.
@@ -58,6 +62,18 @@ pub struct Config {
     #[arg(long, env = "DROGUE_API_WORKERS", value_name = "COUNT")]
     pub api_workers: Option<NonZeroUsize>,
 
+    /// Let in who has a token of the Kubernetes cluster, such as a ServiceAccount: RBAC says which devices they may command
+    #[arg(long, env = "DROGUE_KUBE_ACCESS")]
+    pub kube_access: bool,
+
+    /// For whom a token of the cluster must be made, one of these. Default: for the API server
+    #[arg(long, env = "DROGUE_KUBE_AUDIENCE", value_name = "AUDIENCE", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
+    pub kube_audience: Vec<String>,
+
+    /// How long to remember what the cluster said of a token and its rights, 1h at most; 0s is not at all
+    #[arg(long, env = "DROGUE_KUBE_ACCESS_CACHE", value_name = "DURATION", default_value = "10s", value_parser = an_hour_or_less)]
+    pub kube_access_cache: Duration,
+
     /// The most connections, whoever holds them (`--max-connections`). Further ones wait to be accepted.
     #[arg(skip = 100_000_usize)]
     pub max_connections: usize,
@@ -79,6 +95,23 @@ impl Config {
         TrackerSettings { settings, lifetime: limits.command_lifetime, history: self.command_history }
     }
 
+    /// Returns what knows the bearers of the cluster's tokens, if they are to be let in. The cluster is not asked yet.
+    ///
+    /// Must be called on a runtime that outlives the endpoint.
+    ///
+    /// # Errors
+    /// Fails if nothing says where the API server is.
+    pub async fn identities(&self, clock: Clock) -> Result<Option<Identities>, BadConfiguration> {
+        if !self.kube_access {
+            return Ok(None);
+        }
+        let cluster = Cluster::connect(None).await;
+        let cluster = cluster.map_err(|error| BadConfiguration(format!("{error} (option --kube-access)")))?;
+        tracing::info!(api_server = cluster.address(), "tokens of the Kubernetes cluster are let in");
+        let reviewer = Kubernetes::new(cluster, self.kube_audience.clone());
+        Ok(Some(Identities::new(reviewer, self.kube_access_cache, clock)))
+    }
+
     /// Returns the limits of the server.
     pub(crate) fn web(&self) -> WebConfig {
         WebConfig {
@@ -98,6 +131,12 @@ fn a_day_or_more(text: &str) -> Result<Duration, String> {
     if history < KEY_LIFETIME { Err("expected 24h or more".to_owned()) } else { Ok(history) }
 }
 
+/// What was revoked must not be believed for long.
+fn an_hour_or_less(text: &str) -> Result<Duration, String> {
+    let lifetime = parse_duration(text).map_err(|error| error.to_string())?;
+    if lifetime > Duration::from_secs(3_600) { Err("expected 1h or less".to_owned()) } else { Ok(lifetime) }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -111,6 +150,9 @@ impl Default for Config {
             api_idle_timeout: Duration::from_secs(75),
             api_write_timeout: Duration::from_secs(30),
             api_workers: None,
+            kube_access: false,
+            kube_audience: Vec::new(),
+            kube_access_cache: Duration::from_secs(10),
             max_connections: 100_000,
             grace: Duration::from_secs(10),
         }
@@ -135,5 +177,15 @@ mod tests {
         assert_eq!(format!("{parsed:?}"), format!("{:?}", Config::default()));
         assert_eq!(format!("{:?}", parsed.web()), format!("{:?}", WebConfig::default()));
         assert!(Options::try_parse_from(["x", "--api-max-streams", "0"]).is_err());
+    }
+
+    #[test]
+    fn what_the_cluster_said_is_not_believed_for_long() {
+        let parsed = |text| Options::try_parse_from(["x", "--kube-access-cache", text]);
+        assert_eq!(parsed("0s").unwrap().config.kube_access_cache, Duration::ZERO);
+        assert!(parsed("1h").is_ok() && parsed("61m").is_err());
+        let parsed = Options::try_parse_from(["x", "--kube-audience=a,b", "--kube-audience=c"]).unwrap();
+        assert_eq!(parsed.config.kube_audience, ["a", "b", "c"]);
+        assert!(Options::try_parse_from(["x", "--kube-audience="]).is_err());
     }
 }

@@ -34,6 +34,7 @@ use common::service::{Clock, Limits, Shutdown};
 use common::web::{WebError, serve};
 use tokio::sync::Semaphore;
 
+pub use access::{Action, Identities, Identity, Reviewer, Right, Unreviewed};
 pub use config::Config;
 use reply::ApiError;
 pub use tracker::{Tracker, TrackerError, TrackerSettings, Tracking};
@@ -47,6 +48,8 @@ pub struct Backends {
     pub source: Arc<dyn EventSource>,
     /// Knows applications, devices and tokens.
     pub registry: Registry,
+    /// Knows the bearers of the cluster's tokens, if they are let in.
+    pub identities: Option<Identities>,
     /// Knows what becomes of commands. There is none where the channels are no logs: nothing is kept or told then.
     pub tracker: Option<Tracker>,
     /// Tells the time.

@@ -53,7 +53,8 @@ async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<()> {
         services.spawn("tracker", tracking.run(shutdown.clone()));
         tracker = Some(started);
     }
-    let backends = command_endpoint::Backends { sink, source, registry, tracker, clock, limits };
+    let identities = api.identities(clock.clone()).await?;
+    let backends = command_endpoint::Backends { sink, source, registry, identities, tracker, clock, limits };
     services.spawn("api", command_endpoint::run(api, replica.listeners, backends, shutdown));
     services.run(replica.admin, replica.metrics).await
 }

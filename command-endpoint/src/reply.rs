@@ -12,6 +12,7 @@ use common::ledger::LedgerError;
 use common::registry::{RegistryError, Scope};
 use common::web::{BodyError, Challenge, HeaderError, Problem, QueryError};
 
+use crate::access::Right;
 use crate::commands::View;
 
 /// Says why a request failed.
@@ -25,6 +26,8 @@ pub(crate) enum ApiError {
     Unchecked(ErrorKind),
     #[error("the token lacks the scope '{0}'")]
     NoScope(Scope),
+    #[error("the caller may not {0}")]
+    NoRight(Right),
     #[error("this is for the operator's token")]
     OperatorOnly,
     #[error("there is no application '{0}'")]
@@ -92,7 +95,7 @@ impl ApiError {
         match self {
             Self::NoToken | Self::UnknownToken => ErrorKind::Unauthenticated,
             Self::Unchecked(kind) => *kind,
-            Self::NoScope(_) | Self::OperatorOnly => ErrorKind::Forbidden,
+            Self::NoScope(_) | Self::NoRight(_) | Self::OperatorOnly => ErrorKind::Forbidden,
             Self::NoApplication(_) | Self::NoDevice(_) => ErrorKind::NotFound,
             Self::Id(_) | Self::Parameter(_) | Self::Json(_) | Self::NotNdjson => ErrorKind::Invalid,
             Self::Query(error) => error.kind(),

@@ -2,8 +2,10 @@
 
 mod access;
 mod bulk;
+pub(crate) mod cluster;
 mod commands;
 mod fixture;
+mod identities;
 mod outcomes;
 mod registry;
 

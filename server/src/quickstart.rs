@@ -1,9 +1,11 @@
 //! What start-up and `drogue status` print: lines for the shell that send a first command to a device.
 
-use std::fmt::Write;
+pub(crate) mod lines;
+
 use std::path::Path;
 
 use crate::addresses::{Addresses, reachable};
+use lines::Section;
 
 /// The example device that the first start makes.
 pub const EXAMPLE_DEVICE: &str = "device_id";
@@ -39,26 +41,13 @@ pub struct Quickstart<'a> {
 impl Quickstart<'_> {
     /// Writes the section "Send commands to the device". Each line that is indented can be pasted into bash and zsh.
     pub fn section(&self) -> String {
-        let mut text = "Send commands to the device\n\n".to_owned();
-        text += &self.prepare().unwrap_or_default();
-        let publish = self.publish();
-        if let Some(lines) = &publish {
-            text += "Publish data from the device, and say how long you will wait for a command with 'ttd' (seconds):\n";
-            text += lines;
-        }
-        if let Some(lines) = self.subscribe() {
-            text += if publish.is_some() {
-                "Or subscribe with an MQTT client:\n"
-            } else {
-                "Subscribe with an MQTT client:\n"
-            };
-            text += &lines;
-        }
-        if let Some(line) = self.command() {
-            text += "Send a command to that device from another terminal:\n";
-            text += &line;
-        }
-        text
+        let section = Section {
+            before: self.prepare().unwrap_or_default(),
+            publish: self.publish(),
+            subscribe: self.subscribe(),
+            command: self.command(),
+        };
+        section.text()
     }
 
     /// The line without which the others cannot work, and why it is needed.
@@ -84,60 +73,36 @@ impl Quickstart<'_> {
     /// Lines that publish and wait over HTTP, or over HTTPS where that alone is on.
     fn publish(&self) -> Option<String> {
         let base = self.addresses.http_url()?;
-        let url = quote(&format!("{base}/v1/temperature?ttd=30"));
-        let user = format!("{EXAMPLE_DEVICE}:{}", self.password());
-        let (httpie, curl) = self.trust(&base);
-        Some(format!(
-            "  http {httpie}--auth {user} POST {url} temp:=42\n  \
-             curl {curl}-u {user} --json '{{\"temp\": 42}}' {url}\n"
-        ))
+        Some(lines::publish(&base, self.password(), self.trusted(&base).as_deref()))
     }
 
     /// Lines that subscribe over MQTT: with TLS, unless that is off or needs a name that only its owner knows.
     fn subscribe(&self) -> Option<String> {
         let Addresses { mqtt, mqtts, development, .. } = self.addresses;
         let prefers_tls = *development || mqtt.is_none();
-        let (address, hive, mosquitto) = match (mqtt, mqtts) {
-            (_, Some(address)) if prefers_tls => {
-                let ca = self.ca();
-                (address, format!(" -s --cafile {ca}"), format!(" --cafile {ca}"))
-            }
-            (Some(address), _) => (address, String::new(), String::new()),
+        let (address, ca) = match (mqtt, mqtts) {
+            (_, Some(address)) if prefers_tls => (address, Some(self.ca())),
+            (Some(address), _) => (address, None),
             (None, _) => return None,
         };
-        let (host, port) = (reachable(*address).ip(), address.port());
-        let password = self.password();
-        let mut text = String::new();
-        write!(
-            text,
-            "  mqtt sub -v -h {host} -p {port} -u {EXAMPLE_DEVICE} -pw {password} -i {EXAMPLE_DEVICE}{hive} -t cmd -V 3\n  \
-             mosquitto_sub -v -h {host} -p {port} -u {EXAMPLE_DEVICE} -P {password} -i {EXAMPLE_DEVICE}{mosquitto} -t cmd\n"
-        )
-        .ok()?;
-        Some(text)
+        let host = reachable(*address).ip().to_string();
+        Some(lines::subscribe(&host, address.port(), self.password(), ca.as_deref()))
     }
 
     /// The line that sends a command.
     fn command(&self) -> Option<String> {
         let base = self.addresses.api_url()?;
-        let path = format!("v1/apps/default/devices/{EXAMPLE_DEVICE}/commands/set-temp");
-        let url = quote(&format!("{base}/{path}"));
         let token = self.token.map_or_else(|| "$DROGUE_TOKEN".to_owned(), quote);
-        let (httpie, _) = self.trust(&base);
-        Some(format!("  http {httpie}-A bearer -a {token} POST {url} set-temp:=40\n"))
+        Some(lines::command(&base, &token, self.trusted(&base).as_deref()))
     }
 
-    /// The options by which HTTPie and curl trust the server, each with a space behind it.
-    fn trust(&self, url: &str) -> (String, String) {
-        if url.starts_with("https:") {
-            (format!("--verify {} ", self.ca()), format!("--cacert {} ", self.ca()))
-        } else {
-            (String::new(), String::new())
-        }
+    /// Returns the file by which clients trust the server at a URL.
+    fn trusted(&self, url: &str) -> Option<String> {
+        url.starts_with("https:").then(|| self.ca())
     }
 
     fn ca(&self) -> String {
-        quote(&self.addresses.ca.to_string_lossy())
+        self.addresses.ca.to_string_lossy().into_owned()
     }
 
     fn password(&self) -> &'static str {

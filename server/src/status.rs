@@ -1,10 +1,11 @@
 //! `drogue status`: what is up, and how to send a first command.
 //!
 //! Of the server of the data directory everything is known; of one that is named by `--api`, or only by a token, its
-//! application interface.
+//! application interface; of one in a Kubernetes cluster, with `--kube`, what the API server knows.
 
 mod elsewhere;
 mod here;
+mod kube;
 
 use std::fmt;
 use std::time::Duration;
@@ -28,6 +29,9 @@ const COMMANDS: &str = "commands";
 /// Show what of the server is up, and how to send a first command.
 #[derive(Debug, Args)]
 pub struct Status {
+    #[command(flatten)]
+    kube: kube::KubeOptions,
+
     #[command(flatten)]
     api: ApiOptions,
 }
@@ -68,6 +72,9 @@ impl Status {
     /// # Errors
     /// Fails if a part is not up.
     pub async fn run(self) -> anyhow::Result<()> {
+        if self.kube.kube {
+            return self.kube().await;
+        }
         let data = self.api.data()?;
         let started = Addresses::load(&data)?;
         match (&self.api.api, started) {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use command_endpoint::Tracker;
+use command_endpoint::{Identities, Tracker};
 use common::auth::Secret;
 use common::ledger::Ledger;
 use common::net::load_tls;
@@ -38,6 +38,7 @@ pub fn main(up: Up) -> ExitCode {
 async fn run(up: Up, shutdown: Shutdown) -> anyhow::Result<()> {
     let clock = Clock::system();
     let Checked { data, certificate, admin_token } = check(&up)?;
+    let identities = up.api.identities(clock.clone()).await?;
     startup::raise_descriptor_limit();
     let metrics = install_metrics()?;
     data.create()?;
@@ -52,7 +53,7 @@ async fn run(up: Up, shutdown: Shutdown) -> anyhow::Result<()> {
     first_start::prepare(&data, &registry, addresses.are_loopback()).await?;
 
     let admin = bound.admin.take();
-    let services = start(up, bound, channels, registry.clone(), clock, shutdown).await?;
+    let services = start(up, bound, channels, registry.clone(), identities, clock, shutdown).await?;
     addresses.save(&data)?;
     announce(&data, &registry, &addresses).await?;
     services.run(admin, metrics).await
@@ -109,6 +110,7 @@ async fn start(
     bound: Bound,
     channels: Channels,
     registry: Registry,
+    identities: Option<Identities>,
     clock: Clock,
     shutdown: Shutdown,
 ) -> anyhow::Result<Services> {
@@ -153,8 +155,15 @@ async fn start(
         api.max_connections = limits.max_connections;
         api.grace = limits.endpoint_grace();
         let limits = limits.limits();
-        let backends =
-            command_endpoint::Backends { sink, source, registry, tracker: Some(tracker), clock, limits };
+        let backends = command_endpoint::Backends {
+            sink,
+            source,
+            registry,
+            identities,
+            tracker: Some(tracker),
+            clock,
+            limits,
+        };
         services.spawn("api", command_endpoint::run(api, bound.api, backends, shutdown));
     }
     Ok(services)

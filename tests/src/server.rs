@@ -36,9 +36,16 @@ pub struct Server {
     process: Daemon,
     directory: PathBuf,
     options: Vec<String>,
-    descriptors: Option<u32>,
+    surroundings: Surroundings,
     cloud: Cloud,
     starts: u32,
+}
+
+/// What a server is given beside its options.
+#[derive(Debug, Clone, Default)]
+struct Surroundings {
+    descriptors: Option<u32>,
+    environment: Vec<(String, String)>,
 }
 
 impl Server {
@@ -47,7 +54,17 @@ impl Server {
     /// # Panics
     /// Panics with its log if it does not.
     pub async fn start(options: &[&str]) -> Self {
-        Self::start_with(options, None).await
+        Self::start_with(options, Surroundings::default()).await
+    }
+
+    /// Starts a server with further variables in its environment.
+    ///
+    /// # Panics
+    /// Panics with its log if it does not start.
+    pub async fn start_in(environment: &[(&str, &str)], options: &[&str]) -> Self {
+        let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+        let environment = environment.iter().map(owned).collect();
+        Self::start_with(options, Surroundings { environment, descriptors: None }).await
     }
 
     /// Starts a server that may have at most so many open descriptors.
@@ -55,18 +72,19 @@ impl Server {
     /// # Panics
     /// Panics with its log if it does not start.
     pub async fn start_with_descriptors(descriptors: u32, options: &[&str]) -> Self {
-        Self::start_with(options, Some(descriptors)).await
+        let surroundings = Surroundings { descriptors: Some(descriptors), ..Surroundings::default() };
+        Self::start_with(options, surroundings).await
     }
 
-    async fn start_with(options: &[&str], descriptors: Option<u32>) -> Self {
+    async fn start_with(options: &[&str], surroundings: Surroundings) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = binary::run_directory().join(format!("server-{number}"));
         fs::create_dir_all(&directory).expect("the target directory can be written");
         let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut process = spawn(&directory, &options, descriptors, 0);
+        let mut process = spawn(&directory, &options, &surroundings, 0);
         let cloud = wait_until_serving(&mut process, &directory, 0).await;
-        Self { process, directory, options, descriptors, cloud, starts: 1 }
+        Self { process, directory, options, surroundings, cloud, starts: 1 }
     }
 
     /// Starts the server anew on the same data, on new ports.
@@ -75,7 +93,7 @@ impl Server {
     /// Panics with its log if it does not start.
     pub async fn restart(&mut self) {
         self.kill();
-        self.process = spawn(&self.directory, &self.options, self.descriptors, self.starts);
+        self.process = spawn(&self.directory, &self.options, &self.surroundings, self.starts);
         self.cloud = wait_until_serving(&mut self.process, &self.directory, self.starts).await;
         self.starts += 1;
     }
@@ -190,14 +208,15 @@ fn read(path: &Path) -> String {
 /// Every listener on a free port.
 const LISTENERS: [&str; 7] = ["http", "https", "mqtt", "mqtts", "api", "api-tls", "admin"];
 
-fn spawn(directory: &Path, options: &[String], descriptors: Option<u32>, start: u32) -> Daemon {
+fn spawn(directory: &Path, options: &[String], surroundings: &Surroundings, start: u32) -> Daemon {
     let create =
         |kind| File::create(output_file(directory, kind, start)).expect("the directory can be written");
-    let limit = descriptors.map_or_else(String::new, |limit| format!("ulimit -n {limit} && "));
+    let limit = surroundings.descriptors.map_or_else(String::new, |limit| format!("ulimit -n {limit} && "));
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!("{limit}exec \"$@\"")).arg("sh").arg(binary::drogue()).arg("up");
     command.args(LISTENERS.map(|name| format!("--{name}-listen=127.0.0.1:0")));
     command.arg("--data-dir").arg(data_directory(directory));
+    command.envs(surroundings.environment.iter().cloned());
     if !options.iter().any(|option| option.starts_with("--log")) {
         command.arg("--log=trace");
     }

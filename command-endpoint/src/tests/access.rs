@@ -7,7 +7,7 @@ use super::fixture::{Answer, Fixture, OPERATOR, answer, any_body, commands};
 
 /// What a route asks of a token.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Needs {
+pub(super) enum Needs {
     /// Any token of the application.
     Any,
     Scope(Scope),
@@ -15,7 +15,7 @@ enum Needs {
 }
 
 /// Every route of an application, what it needs, and the status of its success.
-const ROUTES: [(&str, &str, Needs, u16); 17] = [
+pub(super) const ROUTES: [(&str, &str, Needs, u16); 17] = [
     ("GET", "", Needs::Any, 200),
     ("PUT", "", Needs::Operator, 200),
     ("GET", "/devices", Needs::Scope(Scope::Registry), 200),
@@ -35,7 +35,7 @@ const ROUTES: [(&str, &str, Needs, u16); 17] = [
     ("DELETE", "", Needs::Operator, 204),
 ];
 
-async fn call(fixture: &Fixture, method: &str, path: &str, token: &str) -> Answer {
+pub(super) async fn call(fixture: &Fixture, method: &str, path: &str, token: &str) -> Answer {
     let request = fixture.request(method.parse().unwrap(), path, token);
     if method == "GET" && path.ends_with("/events") {
         // Its body has no end.

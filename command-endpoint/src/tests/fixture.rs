@@ -94,6 +94,7 @@ impl Fixture {
             sink: Arc::new(channel.clone()),
             source: Arc::new(channel.clone()),
             registry,
+            identities: None,
             tracker: Some(tracker),
             clock: Clock::system(),
             limits,

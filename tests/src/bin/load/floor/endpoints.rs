@@ -116,8 +116,15 @@ async fn run(options: Options, limits: LimitOptions, shutdown: Shutdown) -> anyh
     let (tracker, tracking) =
         Tracker::start(Arc::new(Discard), &Discard, &registry, settings, clock.clone()).await?;
     services.spawn("tracker", tracking.run(shutdown.clone()));
-    let backends =
-        command_endpoint::Backends { sink, source, registry, tracker: Some(tracker), clock, limits };
+    let backends = command_endpoint::Backends {
+        sink,
+        source,
+        registry,
+        identities: None,
+        tracker: Some(tracker),
+        clock,
+        limits,
+    };
     services.spawn("api", command_endpoint::run(config, api, backends, shutdown));
     services.run(admin, metrics).await
 }
