@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
-use reqwest::{Certificate, Client};
+use reqwest::{Certificate, Client, Proxy};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::crypto::ring::default_provider;
 use tokio_util::sync::DropGuard;
@@ -79,6 +79,8 @@ pub struct KnativeSettings {
     pub overrides: BTreeMap<String, String>,
     /// Certificates of authorities to trust for `https`, beside the system's; PEM.
     pub ca_certificates: Option<String>,
+    /// Through which HTTP proxy channels are posted to; by default the one that the environment names.
+    pub proxy: Option<Url>,
     /// How events are read.
     pub reading: Reading,
     /// How long a device waits for an acknowledgement; the channel has nine tenths of it.
@@ -153,7 +155,7 @@ impl KnativeChannels {
         let echoes = Arc::new(Echoes::of(pushed));
         let sink = SinkSettings {
             echoes: echoes.clone(),
-            client: client(settings.ca_certificates.as_deref())?,
+            client: client(settings.ca_certificates.as_deref(), settings.proxy)?,
             targets,
             overrides: settings.overrides,
             publish_timeout: settings.publish_timeout,
@@ -277,7 +279,7 @@ fn own_address(ip: &str, port: u16) -> Result<Url, KnativeError> {
         .map_err(|error| KnativeError::Client(format!("the Pod's address {ip} is none: {error}")))
 }
 
-fn client(ca_certificates: Option<&str>) -> Result<Client, KnativeError> {
+fn client(ca_certificates: Option<&str>, proxy: Option<Url>) -> Result<Client, KnativeError> {
     // Fails if there is one already, which is as good.
     drop(default_provider().install_default());
     let failed = |error: reqwest::Error| KnativeError::Client(error.to_string());
@@ -286,6 +288,9 @@ fn client(ca_certificates: Option<&str>) -> Result<Client, KnativeError> {
         for certificate in Certificate::from_pem_bundle(pem.as_bytes()).map_err(failed)? {
             builder = builder.add_root_certificate(certificate);
         }
+    }
+    if let Some(proxy) = proxy {
+        builder = builder.proxy(Proxy::http(proxy).map_err(failed)?);
     }
     builder.build().map_err(failed)
 }

@@ -277,6 +277,7 @@ impl KnativeOptions {
             resources: self.channel,
             overrides,
             ca_certificates: self.ca_certs.filter(|pem| !pem.is_empty()),
+            proxy: None,
             reading,
             publish_timeout: limits.publish_timeout,
             max_event: max_event(limits),

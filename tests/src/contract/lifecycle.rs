@@ -35,7 +35,7 @@ pub async fn a_handler_that_stops_ends_its_subscription(adapter: &impl Adapter) 
     let (handler, dropped) = oneshot::channel();
     let handler = StopAtOnce { seen: 0, _dropped: handler };
     let subscription =
-        channels.source.subscribe(&[Channel::Commands], Start::Earliest, Box::new(handler)).await?;
+        channels.source.subscribe(&[Channel::Commands], Start::Latest, Box::new(handler)).await?;
     for _ in 0..5 {
         channels.publish(Channel::Commands, &event("d", "a")?).await?;
     }
@@ -55,8 +55,8 @@ pub async fn a_subscription_that_is_dropped_ends(adapter: &impl Adapter) -> Resu
     let mut other = channels.subscribe(&Channel::ALL, Start::Latest).await?;
     let idle = channels.subscribe(&[Channel::Outcomes], Start::Latest).await?;
     idle.close().await?;
-    let mut busy = channels.subscribe(&[Channel::Commands], Start::Earliest).await?;
-    let blocked = channels.subscribe(&[Channel::Commands], Start::Earliest).await?;
+    let mut busy = channels.subscribe(&[Channel::Commands], Start::Latest).await?;
+    let blocked = channels.subscribe(&[Channel::Commands], Start::Latest).await?;
     let expected = channels.publish_some(&[Channel::Commands], 20).await?;
     busy.next().await?;
     busy.close().await?;

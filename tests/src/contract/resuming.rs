@@ -77,3 +77,21 @@ pub async fn unknown_cursors_are_refused(adapter: &impl Adapter) -> Result<()> {
 async fn resume(channels: &Channels, cursor: &str) -> Result<Stream> {
     channels.subscribe(&[Channel::Commands], Start::After(Cursor(cursor.into()))).await
 }
+
+/// A source that keeps nothing says so to whoever asks for what was before, and gives no position.
+pub async fn what_is_not_kept_cannot_be_asked_for(adapter: &impl Adapter) -> Result<()> {
+    let channels = adapter.open().await?;
+    for start in [Start::Earliest, Start::After(Cursor("1".into()))] {
+        let refused = channels.subscribe(&[Channel::Commands], start.clone()).await;
+        let error = refused.err().context("it was not refused")?;
+        let error = error.downcast::<SourceError>()?;
+        ensure!(error == SourceError::Unsupported, "{start:?}: {error}");
+    }
+    let behind = channels.source.cursor_behind(&[(Channel::Commands, vec![None])]);
+    ensure!(behind == Err(SourceError::Unsupported), "{behind:?}");
+    let mut stream = channels.subscribe(&[Channel::Commands], Start::Latest).await?;
+    ensure!(stream.subscription.start().is_none());
+    channels.publish(Channel::Commands, &event("d", "new")?).await?;
+    ensure!(stream.next().await?.cursor == Cursor(String::new()));
+    Ok(())
+}
