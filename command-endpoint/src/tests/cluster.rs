@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use common::BoxFuture;
 use common::auth::Secret;
@@ -30,6 +31,7 @@ pub(crate) struct State {
 pub(crate) enum Mood {
     #[default]
     Well,
+    After(Duration),
     Not,
     Never,
 }
@@ -57,6 +59,10 @@ impl Cluster {
     async fn answer<T>(&self, answer: T) -> Result<T, Unreviewed> {
         match self.mood() {
             Mood::Well => Ok(answer),
+            Mood::After(time) => {
+                tokio::time::sleep(time).await;
+                Ok(answer)
+            }
             Mood::Not => Err(Unreviewed("the cluster is down".to_owned())),
             Mood::Never => pending().await,
         }

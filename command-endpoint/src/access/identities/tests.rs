@@ -80,6 +80,19 @@ async fn a_revoked_right_is_gone_when_the_time_is_over() {
 }
 
 #[tokio::test]
+async fn the_time_begins_with_the_review() {
+    let cluster = Cluster::default();
+    let identities = identities(&cluster, Duration::from_millis(100));
+    let token = token(&cluster);
+    // What it says was true when it was asked, as far as anybody knows.
+    cluster.state().mood = Mood::After(Duration::from_millis(100));
+    for count in 1..=2 {
+        assert!(identities.bearer(&token).await.unwrap().is_some());
+        assert_eq!(cluster.state().asked.0, count);
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_remembered_beyond_the_end_of_the_token() {
     let cluster = Cluster::default();
     let now = Arc::new(AtomicI64::new(9_999));
