@@ -23,8 +23,8 @@ pub use reading::{
     latest_reads_without_a_gap_under_load, the_key_is_read_without_the_event,
 };
 pub use resuming::{
-    a_cursor_resumes_after_a_restart, a_cursor_resumes_without_gap_or_repetition, unknown_cursors_are_refused,
-    what_is_not_kept_cannot_be_asked_for,
+    a_cursor_resumes_after_a_restart, a_cursor_resumes_without_gap_or_repetition,
+    unknown_cursors_are_refused, what_is_not_kept_cannot_be_asked_for,
 };
 
 use std::sync::Arc;

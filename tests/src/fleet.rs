@@ -1,4 +1,4 @@
-//! The endpoints as separate processes, several of each kind, on one Kafka and one registry.
+//! The endpoints as separate processes, several of each kind, on the same channels and one registry.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -30,7 +30,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn program(self) -> &'static str {
+    /// Returns the program's name.
+    pub fn program(self) -> &'static str {
         match self {
             Self::Http => "http-endpoint",
             Self::Mqtt => "mqtt-endpoint",
@@ -75,13 +76,33 @@ pub fn shared(test: &str) -> Option<&'static Fleet> {
     }))
 }
 
+/// What has the channels of a fleet.
+pub trait Ground {
+    /// Returns the options by which the process of a kind with a number of its own finds the channels.
+    fn options(&self, kind: Kind, number: usize) -> Vec<String>;
+
+    /// Returns further variables for all processes.
+    fn environment(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+}
+
+impl Ground for Topics {
+    fn options(&self, _kind: Kind, _number: usize) -> Vec<String> {
+        vec![
+            format!("--kafka-bootstrap-servers={}", self.servers()),
+            format!("--kafka-topic-prefix={}", self.prefix()),
+        ]
+    }
+}
+
 /// Endpoints as separate processes. They are killed when this is dropped.
 #[derive(Debug)]
-pub struct Fleet {
-    // Dropped before the topics and the database are deleted.
+pub struct Fleet<G = Topics> {
+    // Dropped before the channels and the database are deleted.
     parts: Vec<Part>,
     cloud: Cloud,
-    topics: Topics,
+    ground: G,
     _database: Option<Database>,
 }
 
@@ -91,6 +112,7 @@ pub struct Part {
     kind: Kind,
     directory: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     token: String,
     address: SocketAddr,
     admin: SocketAddr,
@@ -99,37 +121,44 @@ pub struct Part {
 }
 
 impl Fleet {
+    /// Returns its topics.
+    pub fn topics(&self) -> &Topics {
+        &self.ground
+    }
+}
+
+impl<G: Ground> Fleet<G> {
     /// Starts all processes, with further options, and waits until each is ready. Their registry is a SQLite file.
     ///
     /// # Panics
     /// Panics with the log of one that does not become ready.
-    pub async fn start(topics: Topics, shape: Shape, options: &[&str]) -> Self {
-        Self::start_on(None, topics, shape, options).await
+    pub async fn start(ground: G, shape: Shape, options: &[&str]) -> Self {
+        Self::start_on(None, ground, shape, options).await
     }
 
-    async fn start_on(database: Option<Database>, topics: Topics, shape: Shape, options: &[&str]) -> Self {
+    async fn start_on(database: Option<Database>, ground: G, shape: Shape, options: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = binary::run_directory().join(format!("fleet-{number}"));
         fs::create_dir_all(&directory).expect("the target directory can be written");
         let token = secrets::token();
         let file = format!("sqlite://{}", directory.join("registry.sqlite").display());
-        let common = [
-            format!("--kafka-bootstrap-servers={}", topics.servers()),
-            format!("--kafka-topic-prefix={}", topics.prefix()),
-            format!("--database-url={}", database.as_ref().map_or(file, Database::url)),
-        ];
-        let arguments: Vec<_> = common.into_iter().chain(options.iter().map(ToString::to_string)).collect();
+        let registry = format!("--database-url={}", database.as_ref().map_or(file, Database::url));
+        let arguments: Vec<_> =
+            [registry].into_iter().chain(options.iter().map(ToString::to_string)).collect();
         let kinds = [(Kind::Command, shape.command), (Kind::Http, shape.http), (Kind::Mqtt, shape.mqtt)];
         let kinds = kinds.into_iter().flat_map(|(kind, count)| (0..count).map(move |number| (kind, number)));
-        let mut parts: Vec<_> =
-            kinds.map(|(kind, number)| Part::new(kind, number, &directory, &arguments, &token)).collect();
+        let part = |(kind, number)| {
+            let arguments = [&arguments[..], &ground.options(kind, number)].concat();
+            Part::new(kind, number, &directory, &arguments, ground.environment(), &token)
+        };
+        let mut parts: Vec<_> = kinds.map(part).collect();
         parts.iter_mut().for_each(Part::launch);
         for part in &mut parts {
             part.wait_until_ready().await;
         }
         let cloud = cloud_of(&parts, &token);
-        Self { parts, cloud, topics, _database: database }
+        Self { parts, cloud, ground, _database: database }
     }
 
     /// Returns the running cloud.
@@ -137,9 +166,9 @@ impl Fleet {
         &self.cloud
     }
 
-    /// Returns its topics.
-    pub fn topics(&self) -> &Topics {
-        &self.topics
+    /// Returns what has its channels.
+    pub fn ground(&self) -> &G {
+        &self.ground
     }
 
     /// Returns the processes of a kind.
@@ -195,7 +224,14 @@ fn cloud_of(parts: &[Part], token: &str) -> Cloud {
 }
 
 impl Part {
-    fn new(kind: Kind, number: usize, directory: &Path, arguments: &[String], token: &str) -> Self {
+    fn new(
+        kind: Kind,
+        number: usize,
+        directory: &Path,
+        arguments: &[String],
+        environment: Vec<(String, String)>,
+        token: &str,
+    ) -> Self {
         let directory = directory.join(format!("{}-{number}", kind.program()));
         fs::create_dir_all(&directory).expect("the target directory can be written");
         let (address, admin) = (ports::free(), ports::free());
@@ -205,13 +241,15 @@ impl Part {
         if !arguments.iter().any(|argument| argument.starts_with("--log")) {
             arguments.push("--log=trace".to_owned());
         }
-        Self { kind, directory, arguments, token: token.to_owned(), address, admin, daemon: None, starts: 0 }
+        let token = token.to_owned();
+        Self { kind, directory, arguments, environment, token, address, admin, daemon: None, starts: 0 }
     }
 
     fn launch(&mut self) {
         let log = File::create(self.log_file(self.starts)).expect("the directory can be written");
         let mut command = Command::new(binary::endpoint(self.kind.program()));
-        command.args(&self.arguments).env("DROGUE_ADMIN_TOKEN", &self.token);
+        let environment = self.environment.iter().map(|(name, value)| (name, value));
+        command.args(&self.arguments).envs(environment).env("DROGUE_ADMIN_TOKEN", &self.token);
         if self.kind != Kind::Command {
             command.env_remove("DROGUE_ADMIN_TOKEN");
         }
@@ -238,6 +276,24 @@ impl Part {
         self.kill();
         self.launch();
         self.wait_until_ready().await;
+    }
+
+    /// Starts it again, and lets it become ready or end.
+    ///
+    /// # Panics
+    /// Panics if it cannot be started.
+    pub fn relaunch(&mut self) {
+        self.kill();
+        self.launch();
+    }
+
+    /// Waits until it has ended by itself, and tells whether that was without an error.
+    ///
+    /// # Panics
+    /// Panics if it does not end.
+    pub async fn ended(&mut self) -> bool {
+        let daemon = self.daemon.as_mut().expect("it was started");
+        daemon.ended().await.success()
     }
 
     /// Ends it at once, as a crash does.

@@ -2,9 +2,9 @@
 
 use common::kubernetes::Cluster;
 use common::testing::skip;
-use k8s_openapi::api::core::v1::Namespace as NamespaceResource;
+use k8s_openapi::api::core::v1::{Namespace as NamespaceResource, Pod};
 use kube::Api;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 
@@ -120,6 +120,10 @@ impl Drop for Namespace {
         let delete = async move {
             // A client of its own: one belongs to the runtime that made it.
             let client = Cluster::connect(None).await.expect("KUBECONFIG is good").client();
+            // There is no kubelet that ends them, and as long as one is there, so is the namespace.
+            let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+            let pods = Api::<Pod>::namespaced(client.clone(), &name);
+            pods.delete_collection(&at_once, &ListParams::default()).await?;
             Api::<NamespaceResource>::all(client).delete(&name, &DeleteParams::default()).await
         };
         // On a thread of its own: there may or may not be a runtime on this one.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::cloud::Cloud;
+use crate::cloud::{Cloud, Gate};
 use crate::devices::{Command, DeviceDriver, Refused};
 use crate::events::{EventStream, Query, Received};
 use crate::outcomes::Outcomes;
@@ -141,7 +141,12 @@ pub async fn telemetry_of_a_device_keeps_its_order<D: DeviceDriver>(driver: D, c
 
 /// Name, id and payload arrive as the application sent them.
 pub async fn a_command_reaches_the_device_that_waits<D: DeviceDriver>(driver: D, cloud: &Cloud) {
-    let tenant = cloud.tenant().await;
+    a_command_arrives_through(cloud.gate(), driver, cloud).await;
+}
+
+/// Sends a command to a device that waits at a gate; it must arrive.
+pub async fn a_command_arrives_through<D: DeviceDriver>(gate: Gate, driver: D, cloud: &Cloud) {
+    let tenant = cloud.tenant().await.through(gate);
     let device = tenant.device().await;
     let waiting = Waiting::begin(driver, &tenant, &device, LONG).await;
     let sent = payload();

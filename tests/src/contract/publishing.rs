@@ -126,8 +126,7 @@ pub async fn a_full_queue_is_an_error_and_recovers(adapter: &impl Adapter) -> Re
     }
     ensure!(!accepted.is_empty() && accepted.len() < ENOUGH, "{} were accepted", accepted.len());
     channels.publish(Channel::Telemetry, &event("d", "recovered")?).await?;
-    let expected: Vec<_> =
-        accepted.iter().map(ToString::to_string).chain(["recovered".to_owned()]).collect();
+    let expected: Vec<_> = accepted.iter().map(ToString::to_string).chain(["recovered".to_owned()]).collect();
     let read = read.await??;
     ensure!(read == expected, "{read:?} instead of {expected:?}");
     Ok(())

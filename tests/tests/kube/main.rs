@@ -6,4 +6,5 @@
 
 mod access;
 mod access_unreviewed;
+mod knative;
 mod status;
