@@ -19,7 +19,6 @@ tests::scenario_tests! {
     a_command_that_answers_telemetry_is_not_too_early,
     a_wait_without_a_command_ends_empty,
     a_command_comes_once,
-    row_18_of_two_waits_the_newest_gets_the_command_and_only_that_one,
     row_26_a_revoked_device_is_out_within_two_seconds,
     a_deleted_application_takes_its_devices_along,
     a_device_with_a_password_is_let_in_and_with_another_is_not,

@@ -53,7 +53,7 @@ async fn no_replica_leaves_a_subscription_behind() {
         http[0].signal(Signal::Terminate);
         assert!(http[0].ended().await, "{}", http[0].log());
     }
-    assert!(fleet.ground().subscriptions_of(&pod_of(Kind::Http, 0)).await.is_empty());
+    fleet.ground().wait_until_unsubscribed(&pod_of(Kind::Http, 0)).await;
 
     fleet.of(Kind::Mqtt)[0].kill();
     assert_eq!(fleet.ground().subscriptions_of(&pod_of(Kind::Mqtt, 0)).await.len(), 1);
