@@ -26,8 +26,9 @@ const AFTERMATH: Duration = Duration::from_secs(6);
 /// their way.
 const IN_PEACE: usize = 100;
 
-/// How long after its expiry a command has an end that nobody tells: the tracker says then that it does not know.
-const HOPE: Duration = Duration::from_secs(75);
+/// How long after its expiry a command has an end that nobody tells: the tracker says then that it does not know, 60 s after
+/// the expiry or when it looks next, which is every 15 s. A machine that is busy takes longer.
+const HOPE: Duration = Duration::from_secs(120);
 
 /// Runs for a time and judges what happened. Returns `None`, having said why, where there is no Kafka to do it with.
 ///
