@@ -305,13 +305,16 @@ impl Stage {
 
     /// Returns how many connections the devices have been told of.
     pub fn connected(&self) -> usize {
-        let operations = self.history.operations();
-        operations.iter().filter(|operation| matches!(operation, Operation::Connected { .. })).count()
+        self.history.count(|operation| matches!(operation, Operation::Connected { .. }))
+    }
+
+    /// Returns how many commands were accepted.
+    pub fn accepted(&self) -> usize {
+        self.history.count(|operation| matches!(operation, Operation::Sent { answer: Answer::Accepted, .. }))
     }
 
     /// Returns how many commands the devices have received.
     pub fn received(&self) -> usize {
-        let operations = self.history.operations();
-        operations.iter().filter(|operation| matches!(operation, Operation::Received { .. })).count()
+        self.history.count(|operation| matches!(operation, Operation::Received { .. }))
     }
 }

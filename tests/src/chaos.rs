@@ -9,18 +9,26 @@ use tokio_util::sync::CancellationToken;
 use crate::actors::Stage;
 use crate::brokers::Brokers;
 use crate::fleet::{Fleet, Kind, Shape};
-use crate::history::{Found, History, Told, Verdict, judge};
+use crate::history::{Found, History, Millis, Operation, Told, Verdict, judge, now};
 use crate::kafka::{Record, Topics, read};
 use crate::process::Signal;
 use crate::publishers::Publishers;
+use crate::wait::eventually;
 
 /// How long a command lives: longer than any outage that is made here.
 const TTL: Duration = Duration::from_secs(30);
-/// Within this time a command must reach a device that stays connected: a killed broker is away for most of it.
-const DUE: Duration = Duration::from_secs(15);
+/// Within this time, in which nothing is broken, a command must reach a device that stays connected.
+const DUE: Duration = Duration::from_secs(10);
+/// How long what was mended is still felt: a lease that nobody renews, and a replica that is silent, count for 5 s, which is
+/// looked at every second, and what was not taken is said again within 5 s.
+const AFTERMATH: Duration = Duration::from_secs(6);
+/// So many commands are accepted when nothing is broken any more. They must arrive: whatever got stuck before stands in
+/// their way.
+const IN_PEACE: usize = 100;
 
-/// How long after its expiry a command has an end that nobody tells: the tracker says then that it does not know.
-const HOPE: Duration = Duration::from_secs(75);
+/// How long after its expiry a command has an end that nobody tells: the tracker says then that it does not know, 60 s after
+/// the expiry or when it looks next, which is every 15 s. A machine that is busy takes longer.
+const HOPE: Duration = Duration::from_secs(120);
 
 /// Runs for a time and judges what happened. Returns `None`, having said why, where there is no Kafka to do it with.
 ///
@@ -42,9 +50,17 @@ pub async fn run(length: Duration, seed: u64) -> Option<Verdict> {
     let timer = tokio::spawn(tokio::time::sleep(length));
     while !timer.is_finished() {
         tokio::time::sleep(Duration::from_millis(fastrand::u64(500..2_500))).await;
+        let at = now();
         strike(&mut fleet, &mut brokers).await;
+        let until = now() + AFTERMATH.as_millis() as Millis;
+        stage.history().note(Operation::Struck { at, until });
     }
     fleet.wait_until_ready(true).await;
+    let accepted = stage.accepted();
+    eventually("commands are accepted in peace", || async {
+        (stage.accepted() >= accepted + IN_PEACE).then_some(())
+    })
+    .await;
     stop.cancel();
     ended(&mut senders).await;
     let told = publishers.stop().await;

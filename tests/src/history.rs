@@ -3,6 +3,7 @@
 //! The judge says what went wrong (lost, duplicated, reordered, late, delivered to a stranger, or told otherwise than it
 //! was), and for each command that did not arrive, why it need not have.
 
+mod calm;
 mod outcomes;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -10,6 +11,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use calm::Strikes;
 use outcomes::Book;
 pub use outcomes::Told;
 
@@ -85,6 +87,13 @@ pub enum Operation {
         /// The subject.
         subject: String,
     },
+    /// Something was broken, and mended.
+    Struck {
+        /// When it was broken.
+        at: Millis,
+        /// From when on nothing of it is to be felt any more.
+        until: Millis,
+    },
 }
 
 /// The log, to which many actors write.
@@ -100,6 +109,12 @@ impl History {
     /// Returns all operations.
     pub fn operations(&self) -> Vec<Operation> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Counts the operations that are meant.
+    pub fn count(&self, is_meant: impl Fn(&Operation) -> bool) -> usize {
+        let operations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        operations.iter().filter(|operation| is_meant(operation)).count()
     }
 
     /// Tells whether each command that was accepted has an end by what was told.
@@ -130,6 +145,8 @@ pub struct Found {
 pub struct Verdict {
     /// What must not be, each in words.
     pub faults: Vec<String>,
+    /// How many commands, of those that were accepted, had to arrive. The fewer, the less the judgement says.
+    pub due: usize,
     /// How many commands did what.
     pub commands: BTreeMap<&'static str, usize>,
     /// What was told of how many commands in the end.
@@ -140,7 +157,7 @@ pub struct Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "commands: {:?}", self.commands)?;
+        writeln!(f, "commands: {:?}; {} were due", self.commands, self.due)?;
         writeln!(f, "outcomes: {:?}", self.outcomes)?;
         writeln!(f, "telemetry: {:?}", self.telemetry)?;
         writeln!(f, "faults: {}", self.faults.len())?;
@@ -164,9 +181,8 @@ struct Command<'a> {
 struct Spans<'a>(HashMap<&'a str, BTreeMap<u64, (Millis, Option<Millis>)>>);
 
 impl Spans<'_> {
-    /// Tells whether a device held one connection for so long that a command must have come on it.
-    fn cover(&self, command: &Command<'_>, patience: Millis) -> bool {
-        let due = command.expires.min(command.at + patience);
+    /// Tells whether a device held one connection from before a command was sent until it was due.
+    fn cover(&self, command: &Command<'_>, due: Millis) -> bool {
         let spans = self.0.get(command.device).into_iter().flat_map(BTreeMap::values);
         spans.into_iter().any(|(from, to)| *from < command.at && to.is_none_or(|to| to >= due))
     }
@@ -179,10 +195,12 @@ impl Spans<'_> {
 
 /// Judges a history, once everything that was to arrive has had its time.
 ///
-/// A command must have arrived within `patience` at a device that held one connection all that time.
+/// A command must have arrived within `patience` at a device that held one connection all that time. Time in which
+/// something was broken does not count: how long it takes to break and mend things, and how often it happens in a row,
+/// says nothing of the product, and may take a command's whole life on a machine that is busy.
 pub fn judge(operations: &[Operation], found: &Found, patience: Duration) -> Verdict {
     let mut verdict = Verdict::default();
-    let (mut commands, spans) = collect(operations);
+    let (mut commands, spans, strikes) = collect(operations);
     for operation in operations {
         if let Operation::Received { device, connection, command, at } = operation {
             match commands.get_mut(command.as_str()) {
@@ -198,7 +216,8 @@ pub fn judge(operations: &[Operation], found: &Found, patience: Duration) -> Ver
     }
     let book = found.outcomes.as_deref().map(Book::new);
     for (name, command) in &commands {
-        let due = spans.cover(command, patience.as_millis());
+        let due = strikes.due(command.at, command.expires, patience.as_millis());
+        let due = due.is_some_and(|due| spans.cover(command, due));
         judge_command(name, command, due, &spans, book.as_ref(), &mut verdict);
         let (received, accepted) = (!command.received.is_empty(), command.answer == Answer::Accepted);
         verdict.faults.extend(book.iter().flat_map(|book| book.judge(name, received, accepted)));
@@ -211,8 +230,8 @@ pub fn judge(operations: &[Operation], found: &Found, patience: Duration) -> Ver
     verdict
 }
 
-fn collect(operations: &[Operation]) -> (HashMap<&str, Command<'_>>, Spans<'_>) {
-    let (mut commands, mut spans) = (HashMap::new(), Spans::default());
+fn collect(operations: &[Operation]) -> (HashMap<&str, Command<'_>>, Spans<'_>, Strikes) {
+    let (mut commands, mut spans, mut strikes) = (HashMap::new(), Spans::default(), Vec::new());
     let mut places: HashMap<&str, usize> = HashMap::new();
     for operation in operations {
         match operation {
@@ -232,10 +251,11 @@ fn collect(operations: &[Operation]) -> (HashMap<&str, Command<'_>>, Spans<'_>) 
                 let span = spans.0.entry(device).or_default().entry(*connection).or_insert((*at, None));
                 span.1 = Some(*at);
             }
+            Operation::Struck { at, until } => strikes.push((*at, *until)),
             Operation::Received { .. } | Operation::Accepted { .. } => {}
         }
     }
-    (commands, spans)
+    (commands, spans, Strikes::new(strikes))
 }
 
 fn judge_command(
@@ -275,6 +295,7 @@ fn judge_command(
         }
         (true, Answer::Accepted) => "accepted, not received: the device was away",
     };
+    verdict.due += usize::from(due && command.answer == Answer::Accepted);
     *verdict.commands.entry(outcome).or_default() += 1;
 }
 

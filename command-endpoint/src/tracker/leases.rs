@@ -11,7 +11,7 @@ use super::Shared;
 use super::seat::Seat;
 
 /// How long a lease lasts that nobody renews.
-const LEASE: Duration = Duration::from_secs(5);
+pub(super) const LEASE: Duration = Duration::from_secs(5);
 /// How often leases are renewed, and others looked for.
 const RENEWAL: Duration = Duration::from_secs(1);
 /// How often old commands are forgotten.
@@ -53,7 +53,7 @@ async fn purge(shared: Arc<Shared>) {
     }
 }
 
-async fn turn(shared: &Shared) -> Result<(), LedgerError> {
+pub(super) async fn turn(shared: &Shared) -> Result<(), LedgerError> {
     let held: Vec<Lease> = shared.seats.iter().filter_map(|seat| *seat.lease.borrow()).collect();
     let renewed = shared.ledger.renew(&shared.replica, &held, shared.clock.wall(), LEASE).await?;
     for lost in held.iter().filter(|lease| !renewed.held.contains(lease)) {
@@ -67,13 +67,17 @@ async fn turn(shared: &Shared) -> Result<(), LedgerError> {
         shared.ledger.give_up(*surplus).await?;
     }
     let mut missing = share.saturating_sub(renewed.held.len());
+    let began = shared.clock.wall();
     for seat in shared.seats.iter().filter(|seat| seat.lease.borrow().is_none()) {
         if missing == 0 {
             break;
         }
-        if let Some(lease) = acquire(shared, seat).await? {
-            seat.set_lease(lease);
-            missing -= 1;
+        let Some(lease) = acquire(shared, seat).await? else { continue };
+        seat.set_lease(lease);
+        missing -= 1;
+        // Where the ledger is slow, what is held would lapse meanwhile: the rest is for the next turn.
+        if shared.clock.wall().saturating_since(began) >= RENEWAL {
+            break;
         }
     }
     Ok(())

@@ -1,7 +1,9 @@
 //! What is to be written into the ledger, and what may be forgotten.
 
+use std::collections::HashSet;
+
 use super::entry::Hold;
-use super::{Change, PartitionTracker, Places, Snapshot};
+use super::{Change, PartitionTracker, Places, Role, Snapshot};
 use crate::connections::Now;
 use crate::id::EventId;
 
@@ -62,6 +64,7 @@ impl PartitionTracker {
         if !written {
             self.late.splice(0..0, late);
         }
+        let mut forgotten = HashSet::new();
         for (id, returned) in std::mem::take(&mut self.writing) {
             let Some(entry) = self.commands.get_mut(&id) else { continue };
             if !written {
@@ -75,7 +78,12 @@ impl PartitionTracker {
             }
             if !entry.is_active() && !entry.dirty {
                 self.commands.remove(&id);
+                forgotten.insert(id);
             }
+        }
+        if let Role::Announced(announced) = &mut self.role {
+            // These rows are older than what was just written: such a command would be followed as one that is under way.
+            announced.rows.retain(|row| !forgotten.contains(&row.id));
         }
     }
 

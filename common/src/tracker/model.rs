@@ -203,8 +203,8 @@ proptest! {
         for step in &steps {
             world.step(step);
         }
-        world.settle();
-        if let Err(wrong) = judge::judge(&world.log, &world.ledger) {
+        let rested = world.settle();
+        if let Err(wrong) = rested.and_then(|()| judge::judge(&world.log, &world.ledger)) {
             let history = world.log.trace.join("\n");
             prop_assert!(false, "{wrong}\n{history}");
         }

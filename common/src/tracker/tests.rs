@@ -289,6 +289,29 @@ fn a_higher_epoch_ends_the_charge_and_a_lower_one_is_void() {
 }
 
 #[test]
+fn what_was_settled_and_written_before_the_charge_began_is_not_followed_again() {
+    let mut bench = Bench::acting();
+    bench.connect("r1", 1, Takes::Many);
+    bench.command("c1", true);
+    bench.tell();
+    bench.hand_over(&[("c1", 1)]);
+    let loaded = bench.tracker.command(&"c1".parse().unwrap()).unwrap();
+    assert!(loaded.handed && loaded.state == State::Pending);
+    bench.delivered("c1", 1);
+    bench.tracker.begin_acting(2, vec![loaded], bench.now());
+    let announce = OrderRecord::Announce(Announce { epoch: 2, repeat: false });
+    assert_eq!(bench.records(), std::slice::from_ref(&announce));
+    assert_eq!(bench.tracker.changes().len(), 1);
+    bench.tracker.handle_written(true);
+    bench.record(announce);
+    assert_eq!(bench.tracker.command(&"c1".parse().unwrap()), None);
+    // It would stand before whatever comes behind it.
+    bench.command("c2", true);
+    bench.tell();
+    bench.hand_over(&[("c2", 1)]);
+}
+
+#[test]
 fn one_too_many_that_the_ledger_did_not_accept_overflows() {
     let mut bench = Bench::new(Settings { max_pending: 1, ..Settings::default() }, true);
     bench.act(1);

@@ -64,6 +64,15 @@ fn a_command_need_not_arrive_where_the_device_was_not_there_all_the_time() {
 }
 
 #[test]
+fn a_command_is_due_once_there_was_calm_for_long_enough() {
+    let struck = |at, until| Operation::Struck { at, until };
+    let history = |strike| [connected(1, 0), sent("a", 10, Answer::Accepted), disconnected(1, 105), strike];
+    assert_eq!(faults(&history(struck(20, 35))), ["lost"]);
+    assert!(faults(&history(struck(20, 36))).is_empty(), "its connection ended before");
+    assert!(faults(&[connected(1, 0), sent("a", 10, Answer::Accepted), struck(20, 41)]).is_empty());
+}
+
+#[test]
 fn what_is_told_explains_what_is_missing_and_what_comes_again() {
     let told = |state, reason: Option<Reason>| Told {
         id: format!("a.{state}.{}", u8::from(reason.is_some())),

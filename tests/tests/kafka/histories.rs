@@ -47,5 +47,6 @@ async fn ack_before_commit_a_run_with_random_kills_loses_nothing_and_explains_ev
     eprintln!("{verdict}");
     assert!(verdict.faults.is_empty(), "{verdict}");
     assert!(verdict.commands["accepted, received"] > 100, "{verdict}");
+    assert!(verdict.due > 0, "{verdict}");
     assert!(verdict.telemetry["accepted"] > 100, "{verdict}");
 }

@@ -1,7 +1,15 @@
 //! Who has charge of a partition.
 
-use common::channel::Partition;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
 
+use common::channel::Partition;
+use common::time::Timestamp;
+use common::tracker::PartitionTracker;
+
+use super::super::mark::Mark;
+use super::super::seat::Seat;
+use super::super::{Shared, Watches, leases};
 use super::*;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -29,6 +37,35 @@ async fn of_two_replicas_one_acts_and_the_other_takes_over() {
     assert_eq!(deliver(&connection).await, "two");
     assert_eq!(cloud.handovers(), [1, 2], "each acted under an epoch of its own");
     second.stop().await;
+}
+
+#[tokio::test]
+async fn where_the_ledger_is_slow_what_is_held_is_renewed_before_more_is_taken() {
+    let cloud = Cloud::new().await;
+    let settings = Config::default().tracker(&Limits::default(), None).settings;
+    let seat = |at| Seat::new(Partition(at), PartitionTracker::new(settings.clone(), true));
+    let replica: EventId = "replica".parse().unwrap();
+    let millis = AtomicI64::new(0);
+    let shared = Shared {
+        sink: Arc::new(cloud.channel.clone()),
+        ledger: cloud.ledger(),
+        // Whatever is asked of the ledger takes a while.
+        clock: Clock::with_wall(move || Timestamp::from_millis(millis.fetch_add(600, Ordering::Relaxed))),
+        seats: (0..12).map(seat).collect(),
+        settings,
+        history: HOUR,
+        mark: Mark::of(&replica),
+        replica: replica.to_string(),
+        watches: Watches::default(),
+        subscription: Mutex::new(None),
+    };
+    let acting = || shared.seats.iter().filter(|seat| seat.is_acting()).count();
+    while acting() < shared.seats.len() {
+        let (before, began) = (acting(), shared.clock.wall());
+        leases::turn(&shared).await.unwrap();
+        assert!(acting() > before);
+        assert!(shared.clock.wall().saturating_since(began) < leases::LEASE);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

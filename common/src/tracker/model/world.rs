@@ -12,6 +12,8 @@ use crate::tracker::{self, Content, Row};
 
 pub(super) const ENDPOINTS: usize = 2;
 pub(super) const TRACKERS: usize = 2;
+/// So many rounds of rest take less than `settle_after`.
+const CALM: u64 = 160;
 
 #[derive(Debug)]
 pub(super) struct World {
@@ -219,7 +221,11 @@ impl World {
     }
 
     /// Lets everything come to rest.
-    pub(super) fn settle(&mut self) {
+    ///
+    /// # Errors
+    /// Says what stands in the way of later commands for no reason, once all had the time to be read and before a tracker
+    /// gives up on what nobody ends.
+    pub(super) fn settle(&mut self) -> Result<(), String> {
         for endpoint in &mut self.endpoints {
             endpoint.paused = false;
         }
@@ -235,7 +241,24 @@ impl World {
             if round % 16 == 0 {
                 (0..TRACKERS).for_each(|number| self.tracker(number, super::Turn::Checkpoint));
             }
+            if round == CALM {
+                self.follows_no_settled()?;
+            }
         }
+        Ok(())
+    }
+
+    /// What the ledger knows to be told no tracker in charge takes for under way.
+    fn follows_no_settled(&self) -> Result<(), String> {
+        let in_charge = self.trackers.iter().filter(|replica| replica.tracker.epoch().is_some());
+        for tracker in in_charge.map(|replica| &replica.tracker) {
+            let told = self.ledger.rows.values().filter(|row| row.told);
+            let mut followed = told.filter_map(|row| tracker.command(&row.id));
+            if let Some(row) = followed.find(|row| !row.state.is_settled()) {
+                return Err(format!("{} is settled, and taken for {}", row.id, row.state));
+            }
+        }
+        Ok(())
     }
 }
 
