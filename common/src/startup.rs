@@ -23,7 +23,9 @@ pub use channel::{ChannelOptions, Channels, RetentionOptions, open_channels};
 pub use kafka::KafkaOptions;
 pub use limits::LimitOptions;
 pub use logging::LogOptions;
-pub use process::{BadConfiguration, EXIT_BAD_CONFIGURATION, parse, raise_descriptor_limit, report, serve};
+pub use process::{
+    BadConfiguration, EXIT_BAD_CONFIGURATION, parse, raise_descriptor_limit, report, serve, serve_within,
+};
 pub use registry::{RegistryOptions, open_registry};
 pub use replica::{Replica, ReplicaOptions};
 pub use services::Services;
