@@ -28,7 +28,6 @@ pub mod resources;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
@@ -46,7 +45,7 @@ pub use error::ControllerError;
 
 use crate::client::{ApiOptions, Client};
 use crate::output;
-use context::Context;
+use context::{Context, Synced};
 use followers::Followers;
 use memory::Memory;
 use passwords::Passwords;
@@ -84,6 +83,10 @@ pub struct Controller {
     #[arg(long)]
     print_crds: bool,
 
+    /// Check the options, say in a line what was understood, and exit.
+    #[arg(long)]
+    check_config: bool,
+
     #[command(flatten)]
     api: ApiOptions,
 
@@ -97,8 +100,19 @@ pub fn main(options: Controller) -> ExitCode {
         let printed = definitions::print().map_err(anyhow::Error::from);
         return startup::report(printed.and_then(|text| Ok(output::line(text.trim_end())?)));
     }
+    if options.check_config {
+        return startup::report(check(&options));
+    }
     let logs = options.logs.clone();
     startup::serve_within(&logs, GRACE, |shutdown| run(options, shutdown))
+}
+
+fn check(options: &Controller) -> anyhow::Result<()> {
+    Client::open(&options.api)?;
+    let namespace = options.kube_namespace.as_deref().unwrap_or("that of the Pod or kubeconfig");
+    let namespace = if options.all_namespaces { "all" } else { namespace };
+    let (resync, admin) = (options.resync, options.admin_listen);
+    Ok(output::line(format!("controller: namespace {namespace}, resync {resync:?}, admin {admin}"))?)
 }
 
 async fn run(options: Controller, shutdown: Shutdown) -> anyhow::Result<()> {
@@ -117,9 +131,10 @@ async fn run(options: Controller, shutdown: Shutdown) -> anyhow::Result<()> {
         registry: registry.clone(),
         memory: memory.clone(),
         passwords: Passwords::new()?,
-        applications: applications.clone(),
+        applications,
         devices: devices.clone(),
-        followers: Followers::new(registry, memory, devices.clone(), nudges.clone()),
+        synced: Synced::default(),
+        followers: Followers::new(registry, memory, devices, nudges.clone()),
         nudges,
         resync: options.resync,
         clock: Clock::system(),
@@ -127,15 +142,8 @@ async fn run(options: Controller, shutdown: Shutdown) -> anyhow::Result<()> {
     });
 
     let mut services = Services::new(shutdown.clone());
-    let synced = Arc::new(AtomicBool::new(false));
-    let known = synced.clone();
-    services.require("resources", move || known.load(Ordering::Relaxed));
-    tokio::spawn(async move {
-        if applications.wait_until_ready().await.is_ok() && devices.wait_until_ready().await.is_ok() {
-            tracing::info!("knows the resources");
-            synced.store(true, Ordering::Relaxed);
-        }
-    });
+    let known = context.clone();
+    services.require("resources", move || known.synced.is_complete());
     let (watching, with, until) = (watched.clone(), context.clone(), shutdown.clone());
     services.spawn("applications", run_applications(watching, application_writer, with, until));
     services.spawn("devices", run_devices(watched, device_writer, nudged, context, shutdown));

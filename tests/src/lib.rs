@@ -23,6 +23,7 @@ pub mod faults;
 pub mod fleet;
 pub mod history;
 pub mod kafka;
+pub mod kube;
 pub mod mqtt;
 pub mod outcomes;
 pub mod ports;

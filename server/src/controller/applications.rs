@@ -8,7 +8,7 @@ use kube::runtime::controller::Action;
 use kube::runtime::finalizer::{Event, finalizer};
 use kube::runtime::reflector::ObjectRef;
 
-use super::context::{Context, FINALIZER, api, uid};
+use super::context::{Context, FINALIZER, SYNCING, api, uid};
 use super::error::ControllerError;
 use super::plan::{NAMESPACE_LABEL, Refusal, Step, application_status, step};
 use super::resources::Application;
@@ -21,6 +21,9 @@ pub(super) async fn reconcile(
     application: Arc<Application>,
     context: Arc<Context>,
 ) -> Result<Action, ControllerError> {
+    if !context.synced.is_complete() {
+        return Ok(Action::requeue(SYNCING));
+    }
     let api = api(&context.client, &*application);
     let result = finalizer(&api, FINALIZER, application.clone(), |event| async {
         match event {

@@ -1,6 +1,7 @@
 //! What both reconcilers work with.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::kubernetes::ClusterError;
@@ -29,6 +30,9 @@ pub(super) const FINALIZER: &str = "iot.drogue.io/registry";
 /// Whose the fields of a status are.
 const MANAGER: &str = "drogue-controller";
 
+/// How soon to look again whether all resources are known.
+pub(super) const SYNCING: Duration = Duration::from_millis(100);
+
 /// What both reconcilers work with.
 pub(super) struct Context {
     pub(super) client: Client,
@@ -37,6 +41,7 @@ pub(super) struct Context {
     pub(super) passwords: Passwords,
     pub(super) applications: Store<Application>,
     pub(super) devices: Store<Device>,
+    pub(super) synced: Synced,
     pub(super) followers: Followers,
     /// Devices to look at.
     pub(super) nudges: mpsc::Sender<ObjectRef<Device>>,
@@ -45,6 +50,21 @@ pub(super) struct Context {
     pub(super) clock: Clock,
     /// Held while an application is looked at and written: two namespaces may want the same name.
     pub(super) writing: Mutex<()>,
+}
+
+/// Whether all resources of a kind are known. The stores' own `wait_until_ready` wakes one waiter alone, and that is the
+/// one that starts a reconciler.
+#[derive(Debug, Default)]
+pub(super) struct Synced {
+    pub(super) applications: AtomicBool,
+    pub(super) devices: AtomicBool,
+}
+
+impl Synced {
+    /// Tells whether all resources are known. Until then nothing is to be concluded from one that is missing.
+    pub(super) fn is_complete(&self) -> bool {
+        self.applications.load(Ordering::Acquire) && self.devices.load(Ordering::Acquire)
+    }
 }
 
 impl Context {

@@ -15,7 +15,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource as _, ResourceExt};
 use reqwest::StatusCode;
 
-use super::context::{Context, FINALIZER, api, uid};
+use super::context::{Context, FINALIZER, SYNCING, api, uid};
 use super::error::ControllerError;
 use super::link::Seen;
 use super::plan::{self, NAMESPACE_LABEL, Refusal};
@@ -29,6 +29,9 @@ const VANISHED: Duration = Duration::from_secs(1);
 /// # Errors
 /// Fails if something cannot be reached; the status tells it, if that can be.
 pub(super) async fn reconcile(device: Arc<Device>, context: Arc<Context>) -> Result<Action, ControllerError> {
+    if !context.synced.is_complete() {
+        return Ok(Action::requeue(SYNCING));
+    }
     let api = api(&context.client, &*device);
     let result = finalizer(&api, FINALIZER, device.clone(), |event| async {
         match event {

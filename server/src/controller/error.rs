@@ -28,7 +28,7 @@ pub enum ControllerError {
     #[error("{0}")]
     Unreachable(String),
     /// An application cannot go before its devices.
-    #[error("{0} devices belong to the application: delete them first")]
+    #[error("devices that belong to the application are in the way: {0}; delete them first")]
     DevicesRemain(usize),
     /// A finalizer was not set or taken away.
     #[error("cannot change the finalizer: {0}")]

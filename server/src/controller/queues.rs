@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::future::ready;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use common::process::Shutdown;
 use futures_util::stream::{BoxStream, select_all, unfold};
@@ -43,7 +44,9 @@ pub(super) async fn run_applications(
     context: Arc<Context>,
     shutdown: Shutdown,
 ) -> Result<(), ControllerError> {
-    let own = own(watched.applications, writer);
+    let known = context.clone();
+    let own =
+        own(watched.applications, writer, move || known.synced.applications.store(true, Ordering::Release));
     let of_device = |device: Device| {
         let namespace = device.metadata.namespace.clone().unwrap_or_default();
         // Only its end concerns the application.
@@ -65,7 +68,8 @@ pub(super) async fn run_devices(
     context: Arc<Context>,
     shutdown: Shutdown,
 ) -> Result<(), ControllerError> {
-    let own = own(watched.devices, writer);
+    let known = context.clone();
+    let own = own(watched.devices, writer, move || known.synced.devices.store(true, Ordering::Release));
     let nudged =
         unfold(nudges, async |mut nudges| Some((Ok(ReconcileRequest::from(nudges.recv().await?)), nudges)));
     let applications = watcher(watched.applications, watcher::Config::default()).touched_objects();
@@ -101,11 +105,17 @@ impl Context {
     }
 }
 
-fn own<K>(api: Api<K>, writer: Writer<K>) -> Requests<K>
+/// Asks for the resources that are watched, each when it changes, and keeps them. Calls `complete` when all are known.
+fn own<K>(api: Api<K>, writer: Writer<K>, complete: impl Fn() + Send + 'static) -> Requests<K>
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    trigger_self(reflector(writer, watcher(api, watcher::Config::default())).applied_objects(), ()).boxed()
+    let kept = reflector(writer, watcher(api, watcher::Config::default())).inspect(move |event| {
+        if matches!(event, Ok(watcher::Event::InitDone)) {
+            complete();
+        }
+    });
+    trigger_self(kept.applied_objects(), ()).boxed()
 }
 
 /// Asks for the resources that a change of another kind concerns.
@@ -159,6 +169,9 @@ where
         Ok((resource, _)) => tracing::trace!(what, %resource, "in step"),
         // It was deleted in the meantime.
         Err(Error::ObjectNotFound(_)) => {}
+        Err(Error::ReconcilerFailed(error @ ControllerError::DevicesRemain(_), resource)) => {
+            tracing::debug!(what, %resource, %error, "not in step yet");
+        }
         Err(Error::ReconcilerFailed(error, resource)) => {
             tracing::warn!(what, %resource, %error, "not in step; trying again");
         }

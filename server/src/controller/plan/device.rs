@@ -78,8 +78,9 @@ fn is_before(other: &Device, device: &Device) -> bool {
         && age(other) < age(device)
 }
 
+/// Of two of the same second, the name decides.
 fn age(device: &Device) -> (Option<&Time>, Option<&str>) {
-    (device.metadata.creation_timestamp.as_ref(), device.metadata.uid.as_deref())
+    (device.metadata.creation_timestamp.as_ref(), device.metadata.name.as_deref())
 }
 
 fn is_ready(application: &Application) -> Result<(), &str> {
@@ -199,7 +200,6 @@ mod tests {
         assert_eq!(placed(&new, &[new.clone()]), Ok("a/d".to_owned()));
         let message = place(&new, None, all.iter()).unwrap_err().message;
         assert!(message.contains("Device 'd' has the id 'd'"), "{message}");
-        // In the same second, the order of the uids decides: everybody sees the same.
         let twin = device("c", Some("d"), 1);
         assert_eq!(placed(&old, &[old.clone(), twin.clone()]), Err("Duplicate"));
         assert_eq!(placed(&twin, &[old, twin.clone()]), Ok("a/d".to_owned()));
