@@ -6,7 +6,6 @@ use common::id::AppId;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::finalizer::{Event, finalizer};
-use kube::runtime::reflector::ObjectRef;
 
 use super::context::{Context, FINALIZER, SYNCING, api, uid};
 use super::error::ControllerError;
@@ -47,6 +46,8 @@ impl Context {
         let refusal = match &result {
             Ok(Ok(_)) => None,
             Ok(Err(refusal)) => Some(refusal.clone()),
+            // Its devices go on with what was found out before.
+            Err(_) if application.is_ready() => None,
             Err(error) => Some(Refusal::new(error.reason(), error.to_string())),
         };
         let status = application_status(application, refusal.as_ref(), self.clock.wall());
@@ -86,9 +87,8 @@ impl Context {
     async fn renew_devices(&self, application: &Application) {
         for device in self.devices_of(application) {
             self.memory.outdated(uid(&*device));
-            // The other end is gone only when the process ends.
-            drop(self.nudges.send(ObjectRef::from_obj(&*device)).await);
         }
+        self.nudge_devices_of(application).await;
     }
 
     async fn clean_up(&self, application: &Application) -> Result<Action, ControllerError> {

@@ -74,6 +74,14 @@ impl Context {
         self.devices.state_filter(|device| device.spec.application == name && device.namespace() == namespace)
     }
 
+    /// Has the devices of an application looked at.
+    pub(super) async fn nudge_devices_of(&self, application: &Application) {
+        for device in self.devices_of(application) {
+            // The other end is gone only when the process ends.
+            drop(self.nudges.send(ObjectRef::from_obj(&*device)).await);
+        }
+    }
+
     /// Writes the status of a resource, unless it has that. One that is gone needs none.
     pub(super) async fn write_status<K, S>(
         &self,
@@ -114,13 +122,16 @@ impl Context {
         resource: &K,
         result: Result<Action, finalizer::Error<ControllerError>>,
     ) -> Result<Action, ControllerError> {
-        let result = result.map_err(|error| match error {
-            finalizer::Error::ApplyFailed(error) | finalizer::Error::CleanupFailed(error) => error,
-            error @ (finalizer::Error::AddFinalizer(_)
-            | finalizer::Error::RemoveFinalizer(_)
-            | finalizer::Error::UnnamedObject
-            | finalizer::Error::InvalidFinalizer) => ControllerError::Finalizer(error.to_string()),
-        });
+        let result = match result {
+            Err(finalizer::Error::ApplyFailed(error) | finalizer::Error::CleanupFailed(error)) => Err(error),
+            Err(finalizer::Error::AddFinalizer(error) | finalizer::Error::RemoveFinalizer(error))
+                if is_outdated(&error) =>
+            {
+                Ok(Action::requeue(SYNCING))
+            }
+            Err(error) => Err(ControllerError::Finalizer(error.to_string())),
+            Ok(action) => Ok(action),
+        };
         if result.is_ok() {
             self.memory.succeeded(uid(resource));
         }
@@ -129,6 +140,11 @@ impl Context {
         counter!("drogue_controller_reconciled_total", "resource" => kind, "result" => told).increment(1);
         result
     }
+}
+
+/// Tells whether a patch of a finalizer failed because the resource is not as it was when it was seen.
+fn is_outdated(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if [404, 409, 422].contains(&status.code))
 }
 
 /// Says when to try again after a failure.

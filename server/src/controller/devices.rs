@@ -76,9 +76,15 @@ impl Context {
     fn place(&self, device: &Device) -> Result<DeviceKey, Refusal> {
         let namespace = device.namespace().unwrap_or_default();
         let application = ObjectRef::<Application>::new(&device.spec.application).within(&namespace);
-        let others = self.devices.state();
+        let others = self.of_same_id(device);
         let application = self.applications.get(&application);
         plan::place(device, application.as_deref(), others.iter().map(|other| &**other))
+    }
+
+    fn of_same_id(&self, device: &Device) -> Vec<Arc<Device>> {
+        let same =
+            |other: &Device| other.id() == device.id() && other.spec.application == device.spec.application;
+        self.devices.state_filter(same)
     }
 
     /// Writes a device with its credentials.
@@ -163,7 +169,7 @@ impl Context {
 
     /// Deletes a device, unless it belongs to another resource, or its application to another namespace.
     async fn delete_device(&self, device: &Device) -> Result<(), ControllerError> {
-        let others = self.devices.state();
+        let others = self.of_same_id(device);
         let Ok(key) = plan::key(device, others.iter().map(|other| &**other)) else { return Ok(()) };
         let Ok(app) = device.spec.application.parse::<AppId>() else { return Ok(()) };
         let registered = self.registry.application(&app).await?;

@@ -44,17 +44,16 @@ pub(super) async fn run_applications(
     context: Arc<Context>,
     shutdown: Shutdown,
 ) -> Result<(), ControllerError> {
-    let known = context.clone();
-    let own =
-        own(watched.applications, writer, move || known.synced.applications.store(true, Ordering::Release));
-    let of_device = |device: Device| {
-        let namespace = device.metadata.namespace.clone().unwrap_or_default();
-        // Only its end concerns the application.
-        let gone = device.metadata.deletion_timestamp.is_some();
-        gone.then(|| ObjectRef::new(&device.spec.application).within(&namespace))
-    };
-    let devices = watcher(watched.devices, watcher::Config::default()).touched_objects();
-    let requests = vec![own, others(devices, of_device)];
+    let with = context.clone();
+    // Behind the store: a device that waits for its application is looked at when that is known to be ready.
+    let kept = keep(watched.applications, writer).then(move |event| {
+        let with = with.clone();
+        async move {
+            with.tell_devices(&event).await;
+            event
+        }
+    });
+    let requests = vec![trigger_self(kept.applied_objects(), ()).boxed()];
     let store = context.applications.clone();
     drive("applications", requests, store, context, applications::reconcile, shutdown).await;
     Ok(())
@@ -69,26 +68,40 @@ pub(super) async fn run_devices(
     shutdown: Shutdown,
 ) -> Result<(), ControllerError> {
     let known = context.clone();
-    let own = own(watched.devices, writer, move || known.synced.devices.store(true, Ordering::Release));
+    let kept = keep(watched.devices, writer).inspect(move |event| {
+        if matches!(event, Ok(watcher::Event::InitDone)) {
+            known.synced.devices.store(true, Ordering::Release);
+        }
+    });
     let nudged =
         unfold(nudges, async |mut nudges| Some((Ok(ReconcileRequest::from(nudges.recv().await?)), nudges)));
-    let applications = watcher(watched.applications, watcher::Config::default()).touched_objects();
-    let with = context.clone();
-    let of_application = move |application: Application| {
-        let devices = with.devices_of(&application);
-        devices.into_iter().map(|device| ObjectRef::from_obj(&*device)).collect::<Vec<_>>()
-    };
     let secrets = watcher(watched.secrets, watcher::Config::default()).touched_objects();
     let with = context.clone();
     let of_secret = move |secret: PartialObjectMeta<Secret>| with.devices_with(&secret);
     let requests =
-        vec![own, nudged.boxed(), others(applications, of_application), others(secrets, of_secret)];
+        vec![trigger_self(kept.applied_objects(), ()).boxed(), nudged.boxed(), others(secrets, of_secret)];
     let store = context.devices.clone();
     drive("devices", requests, store, context, devices::reconcile, shutdown).await;
     Ok(())
 }
 
 impl Context {
+    /// Has the devices of applications looked at that have changed.
+    async fn tell_devices(&self, event: &Result<watcher::Event<Application>, watcher::Error>) {
+        match event {
+            Ok(watcher::Event::Apply(application) | watcher::Event::Delete(application)) => {
+                self.nudge_devices_of(application).await;
+            }
+            Ok(watcher::Event::InitDone) => {
+                self.synced.applications.store(true, Ordering::Release);
+                for application in self.applications.state() {
+                    self.nudge_devices_of(&application).await;
+                }
+            }
+            Ok(watcher::Event::Init | watcher::Event::InitApply(_)) | Err(_) => {}
+        }
+    }
+
     /// Returns the devices that have credentials from a Secret, and notes that they are to be written anew.
     fn devices_with(&self, secret: &PartialObjectMeta<Secret>) -> Vec<ObjectRef<Device>> {
         let meta = &secret.metadata;
@@ -105,17 +118,15 @@ impl Context {
     }
 }
 
-/// Asks for the resources that are watched, each when it changes, and keeps them. Calls `complete` when all are known.
-fn own<K>(api: Api<K>, writer: Writer<K>, complete: impl Fn() + Send + 'static) -> Requests<K>
+/// Watches resources, and keeps them in the store of `writer`.
+fn keep<K>(
+    api: Api<K>,
+    writer: Writer<K>,
+) -> impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send + 'static
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let kept = reflector(writer, watcher(api, watcher::Config::default())).inspect(move |event| {
-        if matches!(event, Ok(watcher::Event::InitDone)) {
-            complete();
-        }
-    });
-    trigger_self(kept.applied_objects(), ()).boxed()
+    reflector(writer, watcher(api, watcher::Config::default()))
 }
 
 /// Asks for the resources that a change of another kind concerns.
@@ -158,7 +169,7 @@ async fn drive<K, F>(
         requests,
         config,
     );
-    applied.for_each(|result| ready(tell(what, result))).await;
+    applied.for_each(async |result| tell(what, result)).await;
 }
 
 fn tell<K>(what: &str, result: Result<(ObjectRef<K>, Action), Error<ControllerError, watcher::Error>>)

@@ -1,5 +1,6 @@
 //! The custom resources: applications and devices as Kubernetes has them.
 
+#![expect(clippy::duplicated_attributes, reason = "columns that are printed have their types")]
 #![expect(unreachable_pub, reason = "the derive of the schema has copies of the structs of its own")]
 
 use std::collections::BTreeMap;
@@ -180,6 +181,19 @@ pub struct ConnectionStatus {
     /// Since when it can be reached without a break of more than some seconds, or since when it is away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
+}
+
+impl Application {
+    /// Returns the condition `Ready`, if it was looked at.
+    pub fn ready(&self) -> Option<&Condition> {
+        self.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == READY)
+    }
+
+    /// Tells whether the registry is known to have had what the resource says.
+    pub fn is_ready(&self) -> bool {
+        let is_current = |ready: &Condition| ready.observed_generation == self.metadata.generation;
+        self.ready().is_some_and(|ready| ready.status == "True" && is_current(ready))
+    }
 }
 
 impl Device {

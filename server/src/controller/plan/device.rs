@@ -84,9 +84,7 @@ fn age(device: &Device) -> (Option<&Time>, Option<&str>) {
 }
 
 fn is_ready(application: &Application) -> Result<(), &str> {
-    let conditions =
-        application.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    match conditions.iter().find(|condition| condition.type_ == READY) {
+    match application.ready() {
         Some(ready) if ready.status == "True" => Ok(()),
         Some(ready) => Err(&ready.message),
         None => Err("it was not looked at yet"),
@@ -197,7 +195,7 @@ mod tests {
         let all = [old.clone(), new.clone()];
         assert_eq!(placed(&old, &all), Ok("a/d".to_owned()));
         assert_eq!(placed(&new, &all), Err("Duplicate"));
-        assert_eq!(placed(&new, &[new.clone()]), Ok("a/d".to_owned()));
+        assert_eq!(placed(&new, std::slice::from_ref(&new)), Ok("a/d".to_owned()));
         let message = place(&new, None, all.iter()).unwrap_err().message;
         assert!(message.contains("Device 'd' has the id 'd'"), "{message}");
         let twin = device("c", Some("d"), 1);

@@ -29,9 +29,6 @@ pub(super) struct World {
     starts: u32,
 }
 
-/// What a condition says: its status and its reason.
-pub(super) type Said = (String, String);
-
 impl World {
     /// Starts a controller for a namespace of its own, and the server that all tests share. Says visibly if `test` is
     /// skipped.
@@ -197,12 +194,8 @@ impl World {
 
     /// Deletes all resources, waits until they are gone, and looks whether the controller told a secret.
     pub(super) async fn end(self) {
-        for kind in ["Device", "Application"] {
-            for resource in self.namespace.objects(VERSION, kind).list(&Default::default()).await.unwrap() {
-                let name = resource.metadata.name.unwrap();
-                self.delete(kind, &name).await;
-                self.gone(kind, &name).await;
-            }
+        for kind in ["devices", "applications"] {
+            kubectl(&["-n", self.namespace.name(), "delete", kind, "--all", "--timeout=60s"], b"");
         }
         for start in 0..self.starts {
             let log = fs::read_to_string(self.log_file(start)).unwrap();
