@@ -228,6 +228,8 @@ async fn a_server_that_does_not_answer_is_waited_for() {
     let failed = world.until("Device", "d2", "Ready", ("False", "Unreachable")).await;
     assert!(failed["message"].as_str().unwrap().contains("cannot reach"), "{failed}");
     world.until("Device", "d1", "Ready", ("False", "Unreachable")).await;
+    // What is known of the application is so still.
+    world.until("Application", &world.app, "Ready", ("True", "Applied")).await;
     server.signal(Signal::Continue);
     world.until("Device", "d2", "Ready", ("True", "Applied")).await;
     world.gone("Device", "d1").await;
