@@ -49,6 +49,7 @@ use tokio::runtime::Handle;
 pub use address::check_address;
 pub use error::RegistryError;
 pub use model::{Application, Device, Grant, InvalidScope, Labels, Put, PutDevice, Scope, Token, TokenId};
+pub use passwords::hash_password;
 pub use settings::{MIN_ADMIN_TOKEN, PasswordCost, RegistrySettings};
 pub use spec::{
     ApplicationSpec, InvalidCredential, InvalidSpec, MAX_CREDENTIALS, MAX_DESCRIPTION, MAX_HASH_LANES,

@@ -25,7 +25,9 @@ pub use kafka::KafkaOptions;
 pub use knative::{ChannelUrl, KnativeOptions, Role};
 pub use limits::LimitOptions;
 pub use logging::LogOptions;
-pub use process::{BadConfiguration, EXIT_BAD_CONFIGURATION, parse, raise_descriptor_limit, report, serve};
+pub use process::{
+    BadConfiguration, EXIT_BAD_CONFIGURATION, parse, raise_descriptor_limit, report, serve, serve_within,
+};
 pub use registry::{RegistryOptions, open_registry};
 pub use replica::{Replica, ReplicaOptions, serve_replica};
 pub use services::Services;

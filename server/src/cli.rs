@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use common::startup;
 
 use crate::client::{apps::Apps, commands::Commands, devices::Devices, events::Events, tokens::Tokens};
+use crate::controller::{self, Controller};
 use crate::data_dir::DataDir;
 use crate::output;
 use crate::status::Status;
@@ -42,6 +43,8 @@ enum Verb {
     Command(Commands),
     /// Follow what devices send
     Events(Events),
+    /// Keep the registry in step with the Applications and Devices of a Kubernetes cluster
+    Controller(Box<Controller>),
     /// Print the completions for a shell
     Completions {
         /// The shell
@@ -80,6 +83,7 @@ pub fn run() -> ExitCode {
         Some(Verb::Token(tokens)) => ask(tokens.run()),
         Some(Verb::Command(commands)) => ask(commands.run()),
         Some(Verb::Events(events)) => ask(events.run()),
+        Some(Verb::Controller(controller)) => controller::main(*controller),
         Some(Verb::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "drogue", &mut script);

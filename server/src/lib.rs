@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod certificates;
 pub mod cli;
 pub mod client;
+pub mod controller;
 pub mod data_dir;
 pub mod first_start;
 pub mod output;

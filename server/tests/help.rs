@@ -47,7 +47,9 @@ fn every_documented_option_is_in_the_help_of_up() {
 #[test]
 fn every_documented_command_is_in_the_help() {
     let help = help_of(&[]);
-    for command in ["up", "status", "app", "device", "token", "command", "events", "completions"] {
+    for command in
+        ["up", "status", "app", "device", "token", "command", "events", "controller", "completions"]
+    {
         assert!(help.lines().any(|line| line.trim_start().starts_with(command)), "{command}: {help}");
     }
     let devices = help_of(&["device"]);
@@ -58,7 +60,7 @@ fn every_documented_command_is_in_the_help() {
 
 #[test]
 fn every_command_that_asks_the_server_finds_it_in_the_same_way() {
-    for command in ["status", "app", "device", "token", "command", "events"] {
+    for command in ["status", "app", "device", "token", "command", "events", "controller"] {
         let help = help_of(&[command]);
         for name in ["--api <", "DROGUE_API", "--token <", "DROGUE_TOKEN", "--ca-cert <", "--data-dir <"] {
             assert!(help.contains(name), "{command}: {name}: {help}");

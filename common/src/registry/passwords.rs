@@ -39,6 +39,24 @@ impl fmt::Debug for PasswordHashText {
     }
 }
 
+/// Hashes a password as the registry does by default, but with the salt of a caller who has to get the same hash again.
+///
+/// It takes some 20 ms, so call it where blocking is allowed. `None` if the system fails.
+pub fn hash_password(password: &Secret, salt: &[u8; Salt::RECOMMENDED_LENGTH]) -> Option<Secret> {
+    let cost = PasswordCost::default();
+    let params = Params::new(cost.memory, cost.passes, cost.lanes, None).ok()?;
+    hash_with(&Argon2::new(Algorithm::Argon2id, Version::V0x13, params), password, salt).map(Secret::new)
+}
+
+fn hash_with(
+    argon2: &Argon2<'_>,
+    password: &Secret,
+    salt: &[u8; Salt::RECOMMENDED_LENGTH],
+) -> Option<String> {
+    let salt = SaltString::encode_b64(salt).ok()?;
+    Some(argon2.hash_password(password.expose().as_bytes(), &salt).ok()?.to_string())
+}
+
 /// Says that a password was neither found right nor wrong, or not hashed: the system failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Failed;
@@ -97,8 +115,7 @@ impl Passwords {
         let hash = move || {
             let mut salt = [0; Salt::RECOMMENDED_LENGTH];
             SystemRandom::new().fill(&mut salt).ok()?;
-            let salt = SaltString::encode_b64(&salt).ok()?;
-            Some(argon2.hash_password(password.expose().as_bytes(), &salt).ok()?.to_string())
+            hash_with(&argon2, &password, &salt)
         };
         self.run(hash).await?.map(PasswordHashText).ok_or(Failed)
     }

@@ -69,7 +69,15 @@ pub fn serve<F>(logs: &LogOptions, limits: &LimitOptions, server: impl FnOnce(Sh
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    report(set_up_and_run(logs, limits.shutdown_grace, server))
+    serve_within(logs, limits.shutdown_grace, server)
+}
+
+/// Runs a server as [`serve`] does; it has `grace` to end.
+pub fn serve_within<F>(logs: &LogOptions, grace: Duration, server: impl FnOnce(Shutdown) -> F) -> ExitCode
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    report(set_up_and_run(logs, grace, server))
 }
 
 fn set_up_and_run<F>(

@@ -12,14 +12,12 @@ use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::sse::{Decoder, Message};
+use super::sse::{Decoder, Message, SILENCE};
 use super::{ApiOptions, Client, Refused};
 use crate::output;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// The server says something every 15 s; one that was silent for so long is gone.
-const SILENCE: Duration = Duration::from_secs(45);
 
 /// Follow what devices send, until Ctrl-C. A lost connection is taken up again where it was lost.
 #[derive(Debug, Args)]

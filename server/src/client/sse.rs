@@ -1,5 +1,10 @@
 //! Server-sent events, as in the HTML standard, section 9.2.6.
 
+use std::time::Duration;
+
+/// The server says something every 15 s; one that was silent for so long is gone.
+pub const SILENCE: Duration = Duration::from_secs(45);
+
 /// A message of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {

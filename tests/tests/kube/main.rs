@@ -6,5 +6,6 @@
 
 mod access;
 mod access_unreviewed;
+mod controller;
 mod knative;
 mod status;
