@@ -38,7 +38,10 @@ pub fn programs(objects: &[Value], directory: &Path) -> Vec<Program> {
         for container in containers.into_iter().flatten() {
             let Some(path) = program(at(container, "/image")) else { continue };
             let mut environment = environment(objects, container);
-            environment.extend(sink(objects, object).map(|sink| ("K_SINK".to_owned(), sink)));
+            if let Some(sink) = sink(objects, object) {
+                // A SinkBinding without overrides sets them all the same, to nothing.
+                environment.extend([("K_SINK".to_owned(), sink), ("K_CE_OVERRIDES".to_owned(), String::new())]);
+            }
             mount(object, container, &mut environment, directory);
             let arguments = texts(&container["args"]).collect();
             found.push(Program { object: named(object), path, arguments, environment });
