@@ -40,7 +40,8 @@ pub fn programs(objects: &[Value], directory: &Path) -> Vec<Program> {
             let mut environment = environment(objects, container);
             if let Some(sink) = sink(objects, object) {
                 // A SinkBinding without overrides sets them all the same, to nothing.
-                environment.extend([("K_SINK".to_owned(), sink), ("K_CE_OVERRIDES".to_owned(), String::new())]);
+                environment
+                    .extend([("K_SINK".to_owned(), sink), ("K_CE_OVERRIDES".to_owned(), String::new())]);
             }
             mount(object, container, &mut environment, directory);
             let arguments = texts(&container["args"]).collect();
