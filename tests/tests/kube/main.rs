@@ -9,4 +9,6 @@ mod access;
 mod access_unreviewed;
 mod configuration;
 mod manifests;
+mod namespace;
+mod rights;
 mod status;

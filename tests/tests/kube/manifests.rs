@@ -1,68 +1,21 @@
 //! Whether the manifests of `deploy/` are what an API server, Knative and Kubernetes' own rules for Pods take.
 
 use std::io::Write;
-use std::process::Output;
 
-use common::testing::eventually_blocking;
 use serde_json::{Value, json};
-use tests::deploy::{self, Definitions, NAMESPACE, OVERLAYS, at, kubectl, named, text};
+use tests::deploy::{self, Definitions, NAMESPACE, OVERLAYS, at, named, text};
+
+use crate::namespace::{Namespace, accept, refuse};
 
 /// What may be applied, and is not defined by what `KNATIVE_CRDS` has: no server here can judge it.
 const ELSEWHERE: [&str; 2] = ["cert-manager.io/v1 Certificate", "serving.knative.dev/v1beta1 DomainMapping"];
 
-/// A namespace of a test, with the strictest of Kubernetes' levels for Pods. It ends with this.
-struct Namespace(String);
-
-impl Namespace {
-    fn new() -> Self {
-        let name = format!("drogue-test-{}", uuid::Uuid::new_v4().simple());
-        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
-        let namespace =
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
-        accept(&kubectl(&["create", "-f", "-"], &namespace.to_string()), "the namespace");
-        let namespace = Self(name);
-        // No Pod is admitted before its service account is there.
-        let account = ["-n", &namespace.0, "get", "serviceaccount", "default"];
-        eventually_blocking("a service account", || kubectl(&account, "").status.success());
-        namespace
-    }
-
-    /// Lets the API server judge objects as if they were applied here.
-    fn judge(&self, objects: &[Value], verb: &[&str]) -> Output {
-        let mut input = String::new();
-        for object in objects {
-            let mut object = object.clone();
-            if at(&object, "/metadata/namespace") == NAMESPACE {
-                object["metadata"]["namespace"] = json!(self.0);
-            }
-            input += &format!("---\n{object}\n");
-        }
-        let dry = ["--dry-run=server", "--validate=strict", "-f", "-"];
-        kubectl(&[verb, &dry].concat(), &input)
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        drop(kubectl(&["delete", "namespace", &self.0, "--wait=false"], ""));
-    }
-}
-
-const APPLY: [&str; 2] = ["apply", "--server-side"];
+// The fields of what is there already, as of a cloud in use, have other managers.
+const APPLY: [&str; 3] = ["apply", "--server-side", "--force-conflicts"];
 const CREATE: [&str; 1] = ["create"];
 
 fn is_defined_elsewhere(object: &Value) -> bool {
     ELSEWHERE.contains(&format!("{} {}", at(object, "/apiVersion"), at(object, "/kind")).as_str())
-}
-
-fn accept(output: &Output, what: &str) {
-    assert!(output.status.success(), "{what}: {}", text(&output.stderr));
-}
-
-fn refuse(output: &Output, what: &str, because: &str) {
-    let said = text(&output.stderr);
-    assert!(!output.status.success(), "{what} was accepted");
-    assert!(said.contains(because), "{what}: refused, but not because of '{because}': {said}");
 }
 
 /// Makes a Pod of the template of a Deployment or a Knative Service.
