@@ -18,7 +18,8 @@ pub fn have(test: &str, programs: &[&str]) -> bool {
     }
 }
 
-fn is_installed(program: &str) -> bool {
+/// Tells whether a program is installed.
+pub(crate) fn is_installed(program: &str) -> bool {
     let lookup = Command::new("sh")
         .args(["-c", "command -v \"$1\"", "sh", program])
         .stdout(Stdio::null())

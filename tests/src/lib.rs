@@ -17,6 +17,7 @@ pub mod clients;
 pub mod cloud;
 pub mod contract;
 pub mod daemon;
+pub mod deploy;
 pub mod devices;
 pub mod events;
 pub mod faults;

@@ -1,11 +1,16 @@
-//! What talks to a Kubernetes API server, against a real one.
+//! Tests against a real Kubernetes API server, and of what is made for one.
 //!
-//! They take the cluster from `KUBECONFIG`, and say that they are skipped where it names none.
+//! They take the cluster from `KUBECONFIG` and Knative's definitions from `KNATIVE_CRDS`, and say that they are skipped
+//! where there is none.
 
 #![expect(clippy::unwrap_used, reason = "a test that unwraps in vain fails, which is what it is for")]
 
 mod access;
 mod access_unreviewed;
+mod configuration;
 mod controller;
 mod knative;
+mod manifests;
+mod namespace;
+mod rights;
 mod status;
