@@ -16,6 +16,7 @@ pub mod chaos;
 pub mod clients;
 pub mod cloud;
 pub mod contract;
+pub mod control;
 pub mod daemon;
 pub mod deploy;
 pub mod devices;
