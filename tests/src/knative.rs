@@ -1,5 +1,7 @@
 //! A real Knative: channels in memory, in a namespace of a test's own, and Pods for the processes of this machine.
 
+pub mod kafka_channels;
+
 use std::net::IpAddr;
 use std::sync::OnceLock;
 

@@ -9,6 +9,7 @@ mod access;
 mod access_unreviewed;
 mod configuration;
 mod controller;
+mod kafka_channels;
 mod knative;
 mod manifests;
 mod namespace;
