@@ -27,6 +27,8 @@ const STALE: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the Subscriptions are made anew while nothing comes.
 const REPAIR: Duration = Duration::from_secs(10);
+/// How long that may take before it is looked again whether something comes.
+const REPAIRING: Duration = Duration::from_secs(3);
 
 /// Keeps the hub told of whether events arrive.
 pub(super) struct Prober {
@@ -66,37 +68,32 @@ impl Prober {
             let posting = self.post();
             let Some(posted) = shutdown.run_until_cancelled(posting).await else { return };
             let now = self.clock.instant();
+            if now.saturating_duration_since(latest) >= STALE && self.hub.is_live() {
+                let reason = posted.as_ref().err().map_or("this process stood still", String::as_str);
+                tracing::error!(
+                    reason,
+                    "commands do not arrive: what this replica posts to itself does not come"
+                );
+                self.hub.set_live(false);
+            }
+            let live = posted.is_ok() || self.hub.is_live();
             if posted.is_ok() {
                 latest = now;
+                if !self.hub.is_live() {
+                    tracing::info!("commands arrive again");
+                }
+                self.hub.set_live(true);
             }
-            let live = now.saturating_duration_since(latest) < STALE;
-            if live != self.hub.is_live() {
-                self.tell(live, posted);
-            }
-            self.hub.set_live(live);
             if live {
                 next_repair = None;
             } else if *next_repair.get_or_insert(now) <= now {
                 next_repair = Some(now + REPAIR);
-                let Some(repaired) = shutdown.run_until_cancelled(self.subscriptions.ensure()).await else {
-                    return;
-                };
-                if let Err(error) = repaired {
+                let repairing = tokio::time::timeout(REPAIRING, self.subscriptions.ensure());
+                let Some(repaired) = shutdown.run_until_cancelled(repairing).await else { return };
+                if let Ok(Err(error)) = repaired {
                     tracing::warn!(%error, "the replica's own Subscriptions cannot be made anew");
                 }
             }
-        }
-    }
-
-    fn tell(&self, live: bool, posted: Result<(), String>) {
-        if live {
-            tracing::info!("commands arrive again");
-        } else {
-            let reason = posted.err().unwrap_or_else(|| "the channel takes events".to_owned());
-            tracing::error!(
-                reason,
-                "commands do not arrive: what this replica posts to itself does not come"
-            );
         }
     }
 
