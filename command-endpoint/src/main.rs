@@ -40,7 +40,9 @@ async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<()> {
     let Options { listen, tls_listen, replica, admin_token, mut api } = options;
     api.max_connections = replica.limits.max_connections;
     api.grace = replica.limits.endpoint_grace();
-    let replica = Replica::open(replica, Role::Applications, listen, tls_listen, admin_token.read()?).await?;
+    let admin_token = admin_token.read()?;
+    let replica =
+        Replica::open(replica, Role::Applications, listen, tls_listen, admin_token, &shutdown).await?;
     let mut services = replica.services(shutdown.clone());
     let Replica { channels: Channels { sink, source, are_logs, .. }, registry, clock, limits, .. } = replica;
     let mut tracker = None;
@@ -48,9 +50,7 @@ async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<()> {
         let settings = api.tracker(&limits, None);
         let (started, tracking) =
             Tracker::start(sink.clone(), &*source, &registry, settings, clock.clone()).await?;
-        let watched = started.clone();
-        services.require("tracker", move || watched.is_live());
-        services.spawn("tracker", tracking.run(shutdown.clone()));
+        tracking.serve_in(&mut services, shutdown.clone());
         tracker = Some(started);
     }
     let identities = api.identities(clock.clone()).await?;

@@ -28,6 +28,7 @@ use common::id::{DeviceKey, EventId};
 use common::ledger::{Ledger, LedgerError, Loaded};
 use common::registry::Registry;
 use common::service::{Clock, Shutdown, new_event_id};
+use common::startup::Services;
 use common::tracker::{PartitionTracker, Reach, Row, Settings, Snapshot};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -186,6 +187,13 @@ impl Tracker {
 }
 
 impl Tracking {
+    /// Works as a part of a process, which is ready only while it is live.
+    pub fn serve_in(self, services: &mut Services, shutdown: Shutdown) {
+        let watched = Tracker { shared: self.shared.clone() };
+        services.require("tracker", move || watched.is_live());
+        services.spawn("tracker", self.run(shutdown));
+    }
+
     /// Works until the shutdown.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ mod error;
 mod hub;
 mod lanes;
 mod probe;
+mod push;
 mod receiver;
 mod resource;
 mod sink;
@@ -30,23 +31,20 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Proxy};
-use ring::rand::{SecureRandom, SystemRandom};
 use rustls::crypto::ring::default_provider;
-use tokio_util::sync::DropGuard;
 use url::Url;
 
 pub use error::KnativeError;
+pub use push::Push;
 pub use resource::{ChannelKind, ChannelResource};
 pub use sink::Target;
 
 use crate::BoxFuture;
-use crate::auth::Secret;
 use crate::channel::{
     Channel, Cursor, EventSink, EventSource, Partition, Place, PublishError, RecordHandler, SourceError,
     Start, Subscription,
@@ -55,18 +53,17 @@ use crate::event::Event;
 use crate::id::DeviceKey;
 use crate::kafka::{KafkaChannels, KafkaSettings};
 use crate::kubernetes::Cluster;
-use crate::process::{Clock, Shutdown};
+use crate::process::Clock;
 use echoes::Echoes;
-use hub::Hub;
-use probe::Prober;
-use receiver::Receiver;
+use push::Pushing;
 use sink::{Sink, SinkSettings};
-use subscriptions::{OwnPod, Subscriptions};
 
 /// The part of a device's patience that a channel has: what is left is for telling the device.
 const SHARE_OF_PATIENCE: f64 = 0.9;
 /// How long a channel may take to let itself be connected to.
 const CONNECT: Duration = Duration::from_secs(2);
+/// How long a connection to a channel is kept that nobody uses.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// What can be chosen about channels on Knative.
 #[derive(Debug)]
@@ -98,19 +95,6 @@ pub enum Reading {
     Topics(Box<KafkaSettings>),
 }
 
-/// How the channels push to this replica.
-#[derive(Debug)]
-pub struct Push {
-    /// The channels to subscribe to: commands, and perhaps more.
-    pub channels: Vec<Channel>,
-    /// Where they are taken.
-    pub listener: TcpListener,
-    /// Where that is for the channels; by default the Pod's address and the listener's port.
-    pub subscriber: Option<Url>,
-    /// The name of the Pod that this replica runs in.
-    pub pod: String,
-}
-
 /// The channels on Knative. Clones share them.
 #[derive(Clone)]
 pub struct KnativeChannels {
@@ -122,13 +106,6 @@ pub struct KnativeChannels {
 enum Source {
     Push(Arc<Pushing>),
     Topics(KafkaChannels),
-}
-
-/// What is there as long as the channels push to this replica.
-struct Pushing {
-    hub: Arc<Hub>,
-    subscriptions: Arc<Subscriptions>,
-    _running: DropGuard,
 }
 
 impl KnativeChannels {
@@ -143,7 +120,8 @@ impl KnativeChannels {
     ) -> Result<Self, KnativeError> {
         let KnativeSettings { targets, resources, .. } = settings;
         let reads_topics = matches!(settings.reading, Reading::Topics(_));
-        let (targets, topics) = find(&resources, targets, reads_topics, cluster).await?;
+        let Found { targets, topics, authorities } = find(&resources, targets, reads_topics, cluster).await?;
+        let authorities: Vec<_> = settings.ca_certificates.into_iter().chain(authorities).collect();
         for (channel, target) in &targets {
             let host = target.url.host_str().unwrap_or_default();
             tracing::info!(%channel, host, "the channel takes events over HTTP");
@@ -155,7 +133,7 @@ impl KnativeChannels {
         let echoes = Arc::new(Echoes::of(pushed));
         let sink = SinkSettings {
             echoes: echoes.clone(),
-            client: client(settings.ca_certificates.as_deref(), settings.proxy)?,
+            client: client(&authorities, settings.proxy)?,
             targets,
             overrides: settings.overrides,
             publish_timeout: settings.publish_timeout,
@@ -177,7 +155,7 @@ impl KnativeChannels {
     /// Tells whether commands arrive, or the topics answer.
     pub fn is_reachable(&self) -> bool {
         match &self.source {
-            Source::Push(pushing) => pushing.hub.is_live(),
+            Source::Push(pushing) => pushing.is_live(),
             Source::Topics(kafka) => kafka.is_reachable(),
         }
     }
@@ -185,63 +163,30 @@ impl KnativeChannels {
     /// Removes what this replica has in the cluster: the last thing that it does.
     pub async fn close(&self) {
         match &self.source {
-            Source::Push(pushing) => pushing.subscriptions.remove().await,
+            Source::Push(pushing) => pushing.end().await,
             Source::Topics(_) => {}
         }
     }
 }
 
-impl Push {
-    async fn start(
-        self,
-        resources: &[ChannelResource],
-        sink: &Arc<Sink>,
-        echoes: Arc<Echoes>,
-        max_event: usize,
-        cluster: &Cluster,
-        clock: Clock,
-    ) -> Result<Pushing, KnativeError> {
-        let Self { channels, listener, subscriber, pod } = self;
-        let pod = OwnPod::find(cluster, &pod).await?;
-        let port = listener.local_addr().map_or(0, |address| address.port());
-        let subscriber = match subscriber {
-            Some(url) => url,
-            None => own_address(&pod.ip, port)?,
-        };
-        let token = token()?;
-        let wanted = resources.iter().filter(|resource| channels.contains(&resource.channel)).cloned();
-        let subscriptions = Subscriptions::new(cluster, pod, wanted.collect(), subscriber, token.clone());
-        let (hub, subscriptions) = (Arc::new(Hub::new()), Arc::new(subscriptions));
-        let shutdown = Shutdown::new();
-        let running = shutdown.clone().drop_guard();
-        let receiver = Receiver { hub: hub.clone(), echoes, token, max_event, clock: clock.clone() };
-        let ended = shutdown.clone();
-        tokio::spawn(async move {
-            if let Err(error) = receiver.run(listener, ended).await {
-                tracing::error!(%error, "the channels can no longer push to this replica");
-            }
-        });
-        subscriptions.ensure().await?;
-        let (sink, hub_of_probe) = (sink.clone(), hub.clone());
-        let prober = Prober { sink, hub: hub_of_probe, subscriptions: subscriptions.clone(), clock };
-        if let Err(error) = prober.first().await {
-            subscriptions.remove().await;
-            return Err(error);
-        }
-        tokio::spawn(prober.run(shutdown));
-        Ok(Pushing { hub, subscriptions, _running: running })
-    }
+/// What resources said.
+struct Found {
+    /// Where channels take events.
+    targets: HashMap<Channel, Target>,
+    /// In which topics they keep them, where those are read.
+    topics: HashMap<Channel, String>,
+    /// Which authorities to trust with that; PEM.
+    authorities: Vec<String>,
 }
 
-/// Asks the resources for what is not known: where channels take events, and, where those are read, in which topics they
-/// keep them.
+/// Asks the resources for what is not known.
 async fn find(
     resources: &[ChannelResource],
     mut targets: HashMap<Channel, Target>,
     reads_topics: bool,
     cluster: &Cluster,
-) -> Result<(HashMap<Channel, Target>, HashMap<Channel, String>), KnativeError> {
-    let mut topics = HashMap::new();
+) -> Result<Found, KnativeError> {
+    let (mut topics, mut authorities) = (HashMap::new(), Vec::new());
     for resource in resources {
         let is_known = targets.contains_key(&resource.channel);
         if is_known && !reads_topics {
@@ -252,10 +197,11 @@ async fn find(
             topics.insert(resource.channel, resolved.topic(resource)?);
         }
         if !is_known {
-            targets.insert(resource.channel, resolved.target(resource, None)?);
+            targets.insert(resource.channel, resolved.target(resource)?);
+            authorities.extend(resolved.authority);
         }
     }
-    Ok((targets, topics))
+    Ok(Found { targets, topics, authorities })
 }
 
 async fn read_topics(
@@ -265,26 +211,20 @@ async fn read_topics(
 ) -> Result<KafkaChannels, KnativeError> {
     let missing = Channel::ALL.into_iter().find(|channel| !topics.contains_key(channel));
     if let Some(channel) = missing {
-        return Err(KnativeError::Form(format!("{channel}=…")));
+        return Err(KnativeError::NoResource(channel));
     }
     kafka.topic_names = Some(Channel::ALL.map(|channel| topics.get(&channel).cloned().unwrap_or_default()));
     tracing::info!(topics = ?kafka.topic_names, "the channels are read from their topics");
     Ok(KafkaChannels::open(kafka, clock).await?)
 }
 
-/// Returns where a Pod is posted to.
-fn own_address(ip: &str, port: u16) -> Result<Url, KnativeError> {
-    let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
-    Url::parse(&format!("http://{host}:{port}"))
-        .map_err(|error| KnativeError::Client(format!("the Pod's address {ip} is none: {error}")))
-}
-
-fn client(ca_certificates: Option<&str>, proxy: Option<Url>) -> Result<Client, KnativeError> {
+fn client(ca_certificates: &[String], proxy: Option<Url>) -> Result<Client, KnativeError> {
     // Fails if there is one already, which is as good.
     drop(default_provider().install_default());
     let failed = |error: reqwest::Error| KnativeError::Client(error.to_string());
-    let mut builder = Client::builder().connect_timeout(CONNECT).redirect(reqwest::redirect::Policy::none());
-    if let Some(pem) = ca_certificates {
+    let mut builder =
+        Client::builder().connect_timeout(CONNECT).pool_idle_timeout(IDLE).redirect(Policy::none());
+    for pem in ca_certificates {
         for certificate in Certificate::from_pem_bundle(pem.as_bytes()).map_err(failed)? {
             builder = builder.add_root_certificate(certificate);
         }
@@ -293,14 +233,6 @@ fn client(ca_certificates: Option<&str>, proxy: Option<Url>) -> Result<Client, K
         builder = builder.proxy(Proxy::http(proxy).map_err(failed)?);
     }
     builder.build().map_err(failed)
-}
-
-/// Makes the secret by which the receiver knows this replica's own Subscriptions: 256 bits.
-fn token() -> Result<Secret, KnativeError> {
-    let mut bytes = [0; 32];
-    let filled = SystemRandom::new().fill(&mut bytes);
-    filled.map_err(|_| KnativeError::Client("the system gives no random numbers".to_owned()))?;
-    Ok(Secret::new(BASE64_URL_SAFE_NO_PAD.encode(bytes)))
 }
 
 impl EventSink for KnativeChannels {
@@ -345,7 +277,7 @@ impl EventSource for KnativeChannels {
         match &self.source {
             Source::Push(pushing) => {
                 let subscribed = match start {
-                    Start::Latest => pushing.hub.subscribe(channels.to_vec(), handler),
+                    Start::Latest => pushing.subscribe(channels.to_vec(), handler),
                     Start::Earliest | Start::After(_) => Err(SourceError::Unsupported),
                 };
                 Box::pin(async { subscribed })

@@ -37,7 +37,7 @@ async fn run(options: Options, shutdown: Shutdown) -> anyhow::Result<()> {
     mqtt.max_connections = replica.limits.max_connections;
     mqtt.grace = replica.limits.endpoint_grace();
     let last_words = replica.limits.last_words_grace();
-    let replica = Replica::open(replica, Role::Devices, listen, tls_listen, None).await?;
+    let replica = Replica::open(replica, Role::Devices, listen, tls_listen, None, &shutdown).await?;
     let devices = replica.devices().await?;
     let mut services = replica.services(shutdown.clone());
     let watched = devices.clone();

@@ -17,6 +17,17 @@ pub enum KnativeError {
          outcomes and one of InMemoryChannel, KafkaChannel, Channel (option --channel)"
     )]
     Form(String),
+    /// It is not said which resource a channel is.
+    #[error("which resource the channel {0} is must be known (option --channel {0}=KIND/NAME)")]
+    NoResource(Channel),
+    /// The replica's own Subscription is refused.
+    #[error("the Subscription {name} is refused: {reason}")]
+    Refused {
+        /// Its name.
+        name: String,
+        /// What the API server says, without the secret in the subscriber's address.
+        reason: String,
+    },
     /// The API server was of no use.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -68,9 +79,11 @@ impl KnativeError {
     /// Returns the kind of the failure.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Form(_) | Self::Unusable { .. } | Self::Client(_) => ErrorKind::Invalid,
+            Self::Form(_) | Self::NoResource(_) | Self::Unusable { .. } | Self::Client(_) => {
+                ErrorKind::Invalid
+            }
             Self::Cluster(error) => error.kind(),
-            Self::NotReady { .. } | Self::Silent { .. } => ErrorKind::Unavailable,
+            Self::Refused { .. } | Self::NotReady { .. } | Self::Silent { .. } => ErrorKind::Unavailable,
             Self::Server(_) => ErrorKind::Internal,
             Self::Kafka(error) => error.kind(),
         }

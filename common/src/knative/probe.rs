@@ -27,6 +27,8 @@ const STALE: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the Subscriptions are made anew while nothing comes.
 const REPAIR: Duration = Duration::from_secs(10);
+/// How often while all is well: of the channels that no command comes from, nothing else tells that one is missing.
+const UPKEEP: Duration = Duration::from_secs(60);
 /// How long that may take before it is looked again whether something comes.
 const REPAIRING: Duration = Duration::from_secs(3);
 
@@ -60,13 +62,13 @@ impl Prober {
         Err(KnativeError::Silent { channel, url, waited: PATIENCE, reason })
     }
 
-    /// Posts and judges until the shutdown. While nothing comes, the Subscriptions are made anew: somebody may have
-    /// deleted them.
+    /// Posts and judges until the shutdown. Now and then, and more often while nothing comes, the Subscriptions are made as
+    /// they should be: somebody may have deleted them.
     pub(super) async fn run(self, shutdown: Shutdown) {
-        let (mut latest, mut next_repair) = (self.clock.instant(), None);
+        let now = self.clock.instant();
+        let (mut latest, mut next_repair) = (now, now + UPKEEP);
         while shutdown.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_some() {
-            let posting = self.post();
-            let Some(posted) = shutdown.run_until_cancelled(posting).await else { return };
+            let Some(posted) = shutdown.run_until_cancelled(self.post()).await else { return };
             let now = self.clock.instant();
             if now.saturating_duration_since(latest) >= STALE && self.hub.is_live() {
                 let reason = posted.as_ref().err().map_or("this process stood still", String::as_str);
@@ -75,23 +77,21 @@ impl Prober {
                     "commands do not arrive: what this replica posts to itself does not come"
                 );
                 self.hub.set_live(false);
+                next_repair = now;
             }
-            let live = posted.is_ok() || self.hub.is_live();
             if posted.is_ok() {
                 latest = now;
                 if !self.hub.is_live() {
                     tracing::info!("commands arrive again");
+                    self.hub.set_live(true);
                 }
-                self.hub.set_live(true);
             }
-            if live {
-                next_repair = None;
-            } else if *next_repair.get_or_insert(now) <= now {
-                next_repair = Some(now + REPAIR);
+            if next_repair <= now {
+                next_repair = now + if self.hub.is_live() { UPKEEP } else { REPAIR };
                 let repairing = tokio::time::timeout(REPAIRING, self.subscriptions.ensure());
                 let Some(repaired) = shutdown.run_until_cancelled(repairing).await else { return };
                 if let Ok(Err(error)) = repaired {
-                    tracing::warn!(%error, "the replica's own Subscriptions cannot be made anew");
+                    tracing::warn!(%error, "the replica's own Subscriptions cannot be made as they should be");
                 }
             }
         }

@@ -25,6 +25,8 @@ use crate::web::{Problem, WebConfig, WebError, read_body, serve};
 
 /// How long a body may take.
 const BODY: Duration = Duration::from_secs(10);
+/// A request may be so many times as large as an event: as JSON one is larger, and several may come in a batch.
+const BATCH: usize = 4;
 /// How long requests may take to end at shutdown.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -34,7 +36,7 @@ pub(super) struct Receiver {
     pub(super) echoes: Arc<Echoes>,
     /// What the path of every request must end with.
     pub(super) token: Secret,
-    /// The largest request in bytes.
+    /// The largest event in bytes.
     pub(super) max_event: usize,
     pub(super) clock: Clock,
 }
@@ -71,7 +73,8 @@ async fn receive(
     let channel = channel.ok_or_else(|| {
         Problem::new(ErrorKind::Forbidden, "this address is for the replica's own subscriptions")
     })?;
-    let body = read_body(request.headers(), &mut payload, receiver.max_event, BODY).await?;
+    let limit = receiver.max_event.saturating_mul(BATCH);
+    let body = read_body(request.headers(), &mut payload, limit, BODY).await?;
     let events = binding::read(request.headers(), body).map_err(|error| {
         counter!("drogue_knative_malformed_total", "channel" => channel.as_str()).increment(1);
         Problem::new(ErrorKind::Invalid, error.to_string())

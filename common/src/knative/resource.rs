@@ -1,7 +1,6 @@
 //! The resources behind channels: where they take events, and in which topic a channel on Kafka has them.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use url::Url;
 
 use super::error::KnativeError;
 use super::sink::Target;
+use crate::auth::Secret;
 use crate::channel::Channel;
 use crate::kubernetes::{Cluster, ClusterError};
 
@@ -97,6 +97,10 @@ impl fmt::Display for ChannelResource {
 #[derive(Debug)]
 pub(super) struct Resolved {
     url: Option<String>,
+    /// For whom a token must be, where the channel asks for one.
+    audience: Option<String>,
+    /// The authority that the channel's certificate is from; PEM.
+    pub(super) authority: Option<String>,
     topic: Option<String>,
 }
 
@@ -112,10 +116,12 @@ impl ChannelResource {
             let action = format!("cannot read the {self} in the namespace {}", cluster.namespace());
             api.get(&self.name).await.map_err(ClusterError::of(action))
         };
-        let object = until_ready(&self.to_string(), read).await?;
+        let object = until_ready(&self.to_string(), None, read).await?;
         let text = |pointer: &str| object.data.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         Ok(Resolved {
             url: text("/status/address/url"),
+            audience: text("/status/address/audience"),
+            authority: text("/status/address/CACerts"),
             topic: object
                 .data
                 .pointer("/status/annotations")
@@ -127,17 +133,18 @@ impl ChannelResource {
 
 impl Resolved {
     /// Returns where the channel takes events.
-    pub(super) fn target(
-        &self,
-        resource: &ChannelResource,
-        token_file: Option<PathBuf>,
-    ) -> Result<Target, KnativeError> {
+    pub(super) fn target(&self, resource: &ChannelResource) -> Result<Target, KnativeError> {
+        let unusable = |problem: String| KnativeError::Unusable { resource: resource.to_string(), problem };
+        if let Some(audience) = &self.audience {
+            return Err(unusable(format!(
+                "takes events only with a token for {audience}, which only a SinkBinding gives (K_SINK): turn Knative's \
+                 authentication off for it"
+            )));
+        }
         let url = self.url.as_deref().and_then(|url| Url::parse(url).ok());
-        let url = url.ok_or_else(|| KnativeError::Unusable {
-            resource: resource.to_string(),
-            problem: "is ready and has no address (status.address.url)".to_owned(),
-        })?;
-        Ok(Target { url, token_file })
+        let url =
+            url.ok_or_else(|| unusable("is ready and has no address (status.address.url)".to_owned()))?;
+        Ok(Target { url, token_file: None })
     }
 
     /// Returns the topic in which a channel on Kafka has its events.
@@ -153,7 +160,11 @@ impl Resolved {
 ///
 /// # Errors
 /// Fails if it cannot be read, or is not ready within [`PATIENCE`].
-pub(super) async fn until_ready<F>(name: &str, read: impl Fn() -> F) -> Result<DynamicObject, KnativeError>
+pub(super) async fn until_ready<F>(
+    name: &str,
+    secret: Option<&Secret>,
+    read: impl Fn() -> F,
+) -> Result<DynamicObject, KnativeError>
 where
     F: Future<Output = Result<DynamicObject, ClusterError>>,
 {
@@ -164,7 +175,7 @@ where
             let object = read().await?;
             match unready(&object) {
                 None => return Ok(object),
-                Some(why) => reason = why,
+                Some(why) => reason = without(&why, secret),
             }
             if !told {
                 told = true;
@@ -176,6 +187,11 @@ where
     let result = tokio::time::timeout(PATIENCE, waited).await;
     let late = || KnativeError::NotReady { resource: name.to_owned(), waited: PATIENCE, reason };
     result.unwrap_or_else(|_| Err(late()))
+}
+
+/// Returns what others say without a secret that they may have quoted.
+pub(super) fn without(text: &str, secret: Option<&Secret>) -> String {
+    secret.map_or_else(|| text.to_owned(), |secret| text.replace(secret.expose(), "…"))
 }
 
 /// Says why an object is not ready; `None` if it is. What was changed since its status was written is not.
@@ -256,11 +272,18 @@ mod tests {
     #[test]
     fn what_a_channel_does_not_say_is_named() {
         let resource: ChannelResource = "commands=KafkaChannel/c".parse().unwrap();
-        let resolved = Resolved { url: Some("http://c.ns.svc".into()), topic: Some("t".into()) };
-        assert_eq!(resolved.target(&resource, None).unwrap().url.as_str(), "http://c.ns.svc/");
+        let resolved = Resolved {
+            url: Some("http://c.ns.svc".into()),
+            topic: Some("t".into()),
+            audience: None,
+            authority: None,
+        };
+        assert_eq!(resolved.target(&resource).unwrap().url.as_str(), "http://c.ns.svc/");
         assert_eq!(resolved.topic(&resource).unwrap(), "t");
-        let silent = Resolved { url: None, topic: None };
-        assert!(silent.target(&resource, None).unwrap_err().to_string().contains("status.address.url"));
+        let guarded = Resolved { audience: Some("a".into()), ..resolved };
+        assert!(guarded.target(&resource).unwrap_err().to_string().contains("a token for a"));
+        let silent = Resolved { url: None, topic: None, audience: None, authority: None };
+        assert!(silent.target(&resource).unwrap_err().to_string().contains("status.address.url"));
         assert!(silent.topic(&resource).unwrap_err().to_string().contains("default.topic"));
     }
 }

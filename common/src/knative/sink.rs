@@ -22,9 +22,11 @@ use crate::process::{Clock, Pauses, until_taken};
 
 /// Bytes that may wait for the channels.
 const QUEUE: usize = 16 << 20;
-/// Requests to the channels at once.
+/// Requests to a channel at once.
 const IN_FLIGHT: usize = 256;
 const PAUSES: Pauses = Pauses { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
+/// An attempt may take so small a part of the patience: one that hears nothing is made again, perhaps elsewhere.
+const ATTEMPTS: u32 = 3;
 /// After how long an event that a channel took and that did not come is posted again.
 const ECHO: Duration = Duration::from_secs(1);
 /// For how long a token that was read from its file is used.
@@ -64,7 +66,7 @@ pub(super) struct Sink {
 
 impl Sink {
     pub(super) fn new(settings: SinkSettings, clock: Clock) -> Self {
-        let in_flight = Semaphore::new(IN_FLIGHT);
+        let in_flight = Channel::ALL.map(|_| Semaphore::new(IN_FLIGHT));
         let out = Out { settings, in_flight, tokens: Mutex::default(), clock };
         Self { lanes: Lanes::new(), queue: Arc::new(Semaphore::new(QUEUE)), out: Arc::new(out) }
     }
@@ -108,7 +110,8 @@ impl Sink {
 /// What all lanes share.
 struct Out {
     settings: SinkSettings,
-    in_flight: Semaphore,
+    /// One for each channel: a broken one holds up no other.
+    in_flight: [Semaphore; Channel::ALL.len()],
     /// Bearer tokens by their files, and when each was read.
     tokens: Mutex<HashMap<PathBuf, (Arc<str>, Instant)>>,
     clock: Clock,
@@ -141,17 +144,17 @@ impl Out {
         };
         let latest = Mutex::new(None);
         let is_worth_another = |refusal: &Refusal| {
-            counter!("drogue_knative_retries_total", "channel" => channel.as_str()).increment(1);
-            *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal.reason.clone());
+            if refusal.is_passing {
+                counter!("drogue_knative_retries_total", "channel" => channel.as_str()).increment(1);
+                *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal.reason.clone());
+            }
             refusal.is_passing
         };
         let post = || self.post(channel, target, &outgoing);
         let posted = async {
             let mut echo = self.settings.echoes.expect(channel, event);
             loop {
-                let permit = self.in_flight.acquire().await;
                 until_taken(post(), post, PAUSES, is_worth_another).await?;
-                drop(permit);
                 let Some(echo) = &mut echo else { return Ok(()) };
                 if tokio::time::timeout(ECHO, echo.wait()).await.is_ok() {
                     return Ok(());
@@ -169,7 +172,9 @@ impl Out {
     }
 
     async fn post(&self, channel: Channel, target: &Target, outgoing: &Outgoing) -> Result<(), Refusal> {
-        let request = self.settings.client.post(target.url.clone());
+        let _permit = self.in_flight[channel as usize].acquire().await;
+        let request =
+            self.settings.client.post(target.url.clone()).timeout(self.settings.patience / ATTEMPTS);
         let mut request = request.headers(outgoing.headers.clone()).body(outgoing.body.clone());
         if let Some(file) = &target.token_file {
             let token = self.token(file).await.map_err(|error| {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::error::KnativeError;
-use super::resource::{ChannelKind, ChannelResource, LOOK, PATIENCE, until_ready};
+use super::resource::{ChannelKind, ChannelResource, LOOK, PATIENCE, until_ready, without};
 use crate::auth::Secret;
 use crate::channel::Channel;
 use crate::kubernetes::{Cluster, ClusterError};
@@ -95,9 +95,12 @@ impl Subscriptions {
     pub(super) async fn ensure(&self) -> Result<(), KnativeError> {
         for channel in &self.channels {
             let name = self.name(channel.channel);
-            let action = format!("cannot apply the Subscription {name}");
             let (patch, apply) = (Patch::Apply(self.manifest(channel)), PatchParams::apply(MANAGER).force());
-            self.api.patch(&name, &apply, &patch).await.map_err(ClusterError::of(action))?;
+            let applied = self.api.patch(&name, &apply, &patch).await;
+            applied.map_err(|error| {
+                let reason = without(&error.to_string(), Some(&self.token));
+                KnativeError::Refused { name, reason }
+            })?;
         }
         for channel in &self.channels {
             let name = self.name(channel.channel);
@@ -105,7 +108,7 @@ impl Subscriptions {
                 let action = format!("cannot read the Subscription {name}");
                 self.api.get(&name).await.map_err(ClusterError::of(action))
             };
-            until_ready(&format!("Subscription {name}"), read).await?;
+            until_ready(&format!("Subscription {name}"), Some(&self.token), read).await?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context;
 use clap::Args;
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -94,7 +95,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Checks the options, binds the sockets, and opens channels and registry.
+    /// Checks the options, binds the sockets, and opens registry and channels, unless the shutdown comes first.
     ///
     /// # Errors
     /// Says which option is bad before anything is bound, or what cannot be had.
@@ -104,6 +105,7 @@ impl Replica {
         plain: Listen,
         tls: Listen,
         admin_token: Option<Secret>,
+        shutdown: &Shutdown,
     ) -> anyhow::Result<Self> {
         let knative = options.check(role)?;
         let certificate = options.tls.load()?;
@@ -120,26 +122,15 @@ impl Replica {
         let listeners = Listeners::bind((plain, "--listen"), (tls, "--tls-listen"), certificate.as_ref())?;
         let admin = options.admin_listen.bind("--admin-listen")?;
         let clock = Clock::system();
-        let channels = match knative {
-            Some(checked) => {
-                open_knative(options.knative, checked, &options.channel.kafka, &options.limits, clock.clone())
-                    .await?
-            }
-            None => open_channels(&options.channel, &options.limits, clock.clone()).await?,
-        };
-        let without_operator = admin_token.is_none();
-        let registry = open_registry(&options.registry, admin_token, clock.clone()).await?;
-        if without_operator && registry.applications().await?.is_empty() {
-            tracing::info!(
-                "there is no application yet; a command-endpoint that has the operator's token can make one (drogue app \
-                 create NAME)"
-            );
-        }
+        let limits = options.limits.limits();
+        let opening = open_backends(options, knative, admin_token, clock.clone());
+        let opened = shutdown.run_until_cancelled(opening).await;
+        let (registry, channels) = opened.context("was asked to end before it was ready")??;
         let (plain, tls) = listeners.addresses();
         let bound = |listener: &TcpListener| listener.local_addr().ok();
         let (plain, tls) = (shown(plain), shown(tls));
         tracing::info!(plain, tls, admin = shown(admin.as_ref().and_then(bound)), "listening");
-        Ok(Self { channels, registry, clock, listeners, admin, metrics, limits: options.limits.limits() })
+        Ok(Self { channels, registry, clock, listeners, admin, metrics, limits })
     }
 
     /// Returns services that are ready only while the channels can be reached.
@@ -198,6 +189,29 @@ impl ReplicaOptions {
     }
 }
 
+/// Opens the registry, and then the channels: what these leave in a cluster is not left by a replica without a registry.
+async fn open_backends(
+    options: ReplicaOptions,
+    knative: Option<Checked>,
+    admin_token: Option<Secret>,
+    clock: Clock,
+) -> anyhow::Result<(Registry, Channels)> {
+    let ReplicaOptions { channel, limits, .. } = options;
+    let without_operator = admin_token.is_none();
+    let registry = open_registry(&options.registry, admin_token, clock.clone()).await?;
+    if without_operator && registry.applications().await?.is_empty() {
+        tracing::info!(
+            "there is no application yet; a command-endpoint that has the operator's token can make one (drogue app \
+             create NAME)"
+        );
+    }
+    let channels = match knative {
+        Some(checked) => open_knative(options.knative, checked, &channel.kafka, &limits, clock).await?,
+        None => open_channels(&channel, &limits, clock).await?,
+    };
+    Ok((registry, channels))
+}
+
 /// Writes where a listener is, as the option does.
 fn shown(address: Option<SocketAddr>) -> String {
     address.map_or_else(|| "off".to_owned(), |address| address.to_string())
@@ -223,7 +237,9 @@ mod tests {
 
     async fn refusal(arguments: &[&str]) -> String {
         let options = Options::try_parse_from([&["test"], arguments].concat()).unwrap().replica;
-        let error = Replica::open(options, Role::Devices, Listen::Off, Listen::Off, None).await.unwrap_err();
+        let error = Replica::open(options, Role::Devices, Listen::Off, Listen::Off, None, &Shutdown::new())
+            .await
+            .unwrap_err();
         assert!(error.is::<BadConfiguration>(), "{error:#}");
         error.to_string()
     }
