@@ -59,21 +59,30 @@ pub struct Shape {
 /// # Panics
 /// Panics if the fleet does not start.
 pub fn shared(test: &str) -> Option<&'static Fleet> {
-    static SHARED: OnceLock<Fleet> = OnceLock::new();
+    static SHARED: OnceLock<Option<Fleet>> = OnceLock::new();
     let servers = kafka::given(test)?;
+    share(&SHARED, || async {
+        let database = Database::create("a registry in PostgreSQL for separate processes").await;
+        let shape = Shape { http: 2, mqtt: 2, command: 2 };
+        Some(Fleet::start_on(database, Topics::new(servers), shape, &[]).await)
+    })
+}
+
+/// Returns a fleet that all tests of this process share; the first that asks starts it, if it can be had.
+///
+/// # Panics
+/// Panics if the fleet does not start.
+pub fn share<G: Send + Sync, F: Future<Output = Option<Fleet<G>>>>(
+    shared: &'static OnceLock<Option<Fleet<G>>>,
+    start: impl FnOnce() -> F + Send,
+) -> Option<&'static Fleet<G>> {
     let start = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let shape = Shape { http: 2, mqtt: 2, command: 2 };
-        let start = async {
-            let database = Database::create("a registry in PostgreSQL for separate processes").await;
-            Fleet::start_on(database, Topics::new(servers), shape, &[]).await
-        };
-        runtime.expect("a runtime starts").block_on(start)
+        runtime.expect("a runtime starts").block_on(start())
     };
     // On a thread of its own, because a test's runtime cannot be blocked on from within.
-    Some(SHARED.get_or_init(|| {
-        std::thread::scope(|scope| scope.spawn(start).join().expect("the shared fleet starts"))
-    }))
+    let on_a_thread = || std::thread::scope(|scope| scope.spawn(start).join());
+    shared.get_or_init(|| on_a_thread().expect("the shared fleet starts")).as_ref()
 }
 
 /// What has the channels of a fleet.

@@ -12,7 +12,7 @@ use kube::api::{DeleteParams, DynamicObject, ListParams};
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::fleet::{Fleet, Ground, Kind, Shape};
+use crate::fleet::{self, Fleet, Ground, Kind, Shape};
 use crate::kube::{self as cluster, Namespace};
 use crate::ports;
 use crate::wait::eventually;
@@ -82,19 +82,11 @@ fn variable(name: &str) -> Option<String> {
 /// Panics if the fleet does not start.
 pub fn shared(test: &str) -> Option<&'static Fleet<Channels>> {
     static SHARED: OnceLock<Option<Fleet<Channels>>> = OnceLock::new();
-    let start = || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let start = async { Some(fleet(given(test).await?, 2).await) };
-        runtime.expect("a runtime starts").block_on(start)
-    };
-    // On a thread of its own, because a test's runtime cannot be blocked on from within.
-    let started = SHARED.get_or_init(|| {
-        std::thread::scope(|scope| scope.spawn(start).join().expect("the shared fleet starts"))
-    });
+    let started = fleet::share(&SHARED, || async { Some(fleet(given(test).await?, 2).await) });
     if started.is_none() {
         skip(test, "kube", "the environment names no Knative");
     }
-    started.as_ref()
+    started
 }
 
 /// Starts so many endpoints of each kind, each with a Pod of its own.
