@@ -60,7 +60,7 @@ use echoes::Echoes;
 use hub::Hub;
 use probe::Prober;
 use receiver::Receiver;
-use sink::{Sink, SinkSettings};
+use sink::{Sink, SinkSettings, TOKEN_LIFETIME};
 use subscriptions::{OwnPod, Subscriptions};
 
 /// The part of a device's patience that a channel has: what is left is for telling the device.
@@ -161,6 +161,7 @@ impl KnativeChannels {
             publish_timeout: settings.publish_timeout,
             patience: settings.publish_timeout.mul_f64(SHARE_OF_PATIENCE).max(Duration::from_millis(1)),
             max_event: settings.max_event,
+            token_lifetime: TOKEN_LIFETIME,
         };
         let sink = Arc::new(Sink::new(sink, clock.clone()));
         let source = match settings.reading {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::OptionFuture;
 use metrics::counter;
 use reqwest::{Client, StatusCode};
 use tokio::sync::{Semaphore, oneshot};
@@ -22,13 +23,13 @@ use crate::process::{Clock, Pauses, until_taken};
 
 /// Bytes that may wait for the channels.
 const QUEUE: usize = 16 << 20;
-/// Requests to the channels at once.
+/// Requests to each channel at once: one that is down does not use up the turns of another.
 const IN_FLIGHT: usize = 256;
 const PAUSES: Pauses = Pauses { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
 /// After how long an event that a channel took and that did not come is posted again.
 const ECHO: Duration = Duration::from_secs(1);
 /// For how long a token that was read from its file is used.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(30);
+pub(super) const TOKEN_LIFETIME: Duration = Duration::from_secs(30);
 
 /// Where a channel takes events.
 #[derive(Debug, Clone)]
@@ -53,6 +54,8 @@ pub(super) struct SinkSettings {
     pub(super) patience: Duration,
     /// The largest event in bytes, attributes included.
     pub(super) max_event: usize,
+    /// For how long a bearer token that was read from its file is used.
+    pub(super) token_lifetime: Duration,
 }
 
 /// The way of events to the channels. Events of one device and channel leave one after another.
@@ -64,7 +67,7 @@ pub(super) struct Sink {
 
 impl Sink {
     pub(super) fn new(settings: SinkSettings, clock: Clock) -> Self {
-        let in_flight = Semaphore::new(IN_FLIGHT);
+        let in_flight = Channel::ALL.map(|channel| (channel, Semaphore::new(IN_FLIGHT))).into();
         let out = Out { settings, in_flight, tokens: Mutex::default(), clock };
         Self { lanes: Lanes::new(), queue: Arc::new(Semaphore::new(QUEUE)), out: Arc::new(out) }
     }
@@ -108,7 +111,7 @@ impl Sink {
 /// What all lanes share.
 struct Out {
     settings: SinkSettings,
-    in_flight: Semaphore,
+    in_flight: HashMap<Channel, Semaphore>,
     /// Bearer tokens by their files, and when each was read.
     tokens: Mutex<HashMap<PathBuf, (Arc<str>, Instant)>>,
     clock: Clock,
@@ -149,9 +152,10 @@ impl Out {
         let posted = async {
             let mut echo = self.settings.echoes.expect(channel, event);
             loop {
-                let permit = self.in_flight.acquire().await;
+                let turns = self.in_flight.get(&channel).map(Semaphore::acquire);
+                let turn = OptionFuture::from(turns).await;
                 until_taken(post(), post, PAUSES, is_worth_another).await?;
-                drop(permit);
+                drop(turn);
                 let Some(echo) = &mut echo else { return Ok(()) };
                 if tokio::time::timeout(ECHO, echo.wait()).await.is_ok() {
                     return Ok(());
@@ -191,7 +195,7 @@ impl Out {
         let now = self.clock.instant();
         let known = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).get(file).cloned();
         if let Some((token, read)) = known
-            && now.duration_since(read) < TOKEN_LIFETIME
+            && now.duration_since(read) < self.settings.token_lifetime
         {
             return Ok(token);
         }
