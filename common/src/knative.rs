@@ -56,7 +56,7 @@ use crate::kubernetes::Cluster;
 use crate::process::Clock;
 use echoes::Echoes;
 use push::Pushing;
-use sink::{Sink, SinkSettings};
+use sink::{Sink, SinkSettings, TOKEN_LIFETIME};
 
 /// The part of a device's patience that a channel has: what is left is for telling the device.
 const SHARE_OF_PATIENCE: f64 = 0.9;
@@ -139,6 +139,7 @@ impl KnativeChannels {
             publish_timeout: settings.publish_timeout,
             patience: settings.publish_timeout.mul_f64(SHARE_OF_PATIENCE).max(Duration::from_millis(1)),
             max_event: settings.max_event,
+            token_lifetime: TOKEN_LIFETIME,
         };
         let sink = Arc::new(Sink::new(sink, clock.clone()));
         let source = match settings.reading {

@@ -68,6 +68,8 @@ enum Item {
     Event(Arc<Pushed>),
     /// Events may have been missed.
     Gap,
+    /// Nothing but a reason to look.
+    Wake,
 }
 
 /// A subscription, as the hub knows it.
@@ -133,7 +135,7 @@ impl Hub {
             if again {
                 seat.tell_of_a_gap();
             }
-            seat.live.store(live, Ordering::Release);
+            seat.set_live(live);
         }
     }
 
@@ -148,7 +150,7 @@ impl Hub {
         channels: Vec<Channel>,
         mut handler: Box<dyn RecordHandler>,
     ) -> Result<Subscription, SourceError> {
-        let (items, mut queue) = mpsc::channel(QUEUE);
+        let (items, queue) = mpsc::channel(QUEUE);
         let load = Arc::new(Load::default());
         let mut state = self.lock();
         let live = Arc::new(AtomicBool::new(state.live));
@@ -156,8 +158,9 @@ impl Hub {
         let (waiting, end) = (load.clone(), Arc::new(AtomicBool::new(false)));
         let ended = end.clone();
         let work = move || {
-            // Whoever sees the handler go sees no live subscription.
+            // Whoever sees the handler go sees no live subscription, and whoever sees that, sees the queue closed.
             let _live = guard;
+            let mut queue = queue;
             while let Some(item) = queue.blocking_recv() {
                 if ended.load(Ordering::Acquire) || take(item, &waiting, &mut *handler) == Flow::Stop {
                     return;
@@ -186,7 +189,18 @@ impl Seat {
             return;
         }
         self.load.bytes.fetch_sub(size, Ordering::AcqRel);
-        self.load.overflowed.store(true, Ordering::Release);
+        if !self.load.overflowed.swap(true, Ordering::AcqRel) {
+            // The queue may have run empty meanwhile; if it is full, somebody looks anyway.
+            self.items.try_send(Item::Wake).ok();
+        }
+    }
+
+    fn set_live(&self, live: bool) {
+        self.live.swap(live, Ordering::AcqRel);
+        // Its thread closes the queue before it says that it is not live.
+        if self.items.is_closed() {
+            self.live.store(false, Ordering::Release);
+        }
     }
 
     fn tell_of_a_gap(&self) {
@@ -202,7 +216,7 @@ fn take(item: Item, load: &Load, handler: &mut dyn RecordHandler) -> Flow {
         return Flow::Stop;
     }
     match item {
-        Item::Gap => Flow::Continue,
+        Item::Gap | Item::Wake => Flow::Continue,
         Item::Event(pushed) => {
             load.bytes.fetch_sub(pushed.event.size(), Ordering::AcqRel);
             handler.record(&*pushed)
@@ -219,7 +233,7 @@ struct Leave {
 impl Drop for Leave {
     fn drop(&mut self) {
         self.end.store(true, Ordering::Release);
-        // Wakes the thread; if the queue is full, it is awake.
-        self.items.try_send(Item::Gap).ok();
+        // If the queue is full, the thread is awake.
+        self.items.try_send(Item::Wake).ok();
     }
 }

@@ -113,14 +113,14 @@ impl Pushing {
 }
 
 /// Returns where a Pod is posted to.
-fn own_address(ip: &str, port: u16) -> Result<Url, KnativeError> {
+pub(super) fn own_address(ip: &str, port: u16) -> Result<Url, KnativeError> {
     let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
     Url::parse(&format!("http://{host}:{port}"))
         .map_err(|error| KnativeError::Client(format!("the Pod's address {ip} is none: {error}")))
 }
 
 /// Makes the secret by which the receiver knows this replica's own Subscriptions: 256 bits.
-fn token() -> Result<Secret, KnativeError> {
+pub(super) fn token() -> Result<Secret, KnativeError> {
     let mut bytes = [0; 32];
     let filled = SystemRandom::new().fill(&mut bytes);
     filled.map_err(|_| KnativeError::Client("the system gives no random numbers".to_owned()))?;

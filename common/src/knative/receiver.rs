@@ -47,15 +47,20 @@ impl Receiver {
     /// # Errors
     /// Fails if the server's threads cannot be started.
     pub(super) async fn run(self, listener: TcpListener, shutdown: Shutdown) -> Result<(), WebError> {
-        let receiver = Data::new(self);
-        let routes = move |app: &mut ServiceConfig| {
-            let path = resource("/v1/channels/{channel}/{token}").route(post().to(receive));
-            app.app_data(receiver.clone()).service(path);
-        };
+        let routes = self.routes();
         // Handlers only put into queues.
         let config = WebConfig { workers: NonZeroUsize::new(1), ..WebConfig::default() };
         let listeners = Listeners { plain: Some(listener), tls: None };
         serve("subscriber", config, listeners, routes, shutdown, GRACE).await
+    }
+
+    /// Returns what makes an application take events in.
+    pub(super) fn routes(self) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
+        let receiver = Data::new(self);
+        move |app: &mut ServiceConfig| {
+            let path = resource("/v1/channels/{channel}/{token}").route(post().to(receive));
+            app.app_data(receiver.clone()).service(path);
+        }
     }
 }
 

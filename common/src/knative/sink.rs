@@ -30,7 +30,7 @@ const ATTEMPTS: u32 = 3;
 /// After how long an event that a channel took and that did not come is posted again.
 const ECHO: Duration = Duration::from_secs(1);
 /// For how long a token that was read from its file is used.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(30);
+pub(super) const TOKEN_LIFETIME: Duration = Duration::from_secs(30);
 
 /// Where a channel takes events.
 #[derive(Debug, Clone)]
@@ -55,6 +55,8 @@ pub(super) struct SinkSettings {
     pub(super) patience: Duration,
     /// The largest event in bytes, attributes included.
     pub(super) max_event: usize,
+    /// For how long a bearer token that was read from its file is used.
+    pub(super) token_lifetime: Duration,
 }
 
 /// The way of events to the channels. Events of one device and channel leave one after another.
@@ -196,7 +198,7 @@ impl Out {
         let now = self.clock.instant();
         let known = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).get(file).cloned();
         if let Some((token, read)) = known
-            && now.duration_since(read) < TOKEN_LIFETIME
+            && now.duration_since(read) < self.settings.token_lifetime
         {
             return Ok(token);
         }
