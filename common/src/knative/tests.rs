@@ -31,7 +31,7 @@ use channel::{Answer, FakeChannel, Posted};
 /// Longer than any test waits: what ends before did not wait for it.
 const LONG: Duration = Duration::from_secs(600);
 /// A patience that a test means to lose.
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_secs(1);
 /// What the receiver of a test is told by.
 const TOKEN: &str = "hunter2";
 
