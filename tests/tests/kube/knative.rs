@@ -10,11 +10,11 @@ fn cloud(test: &str) -> Option<&'static Cloud> {
     Some(knative::shared(test)?.cloud())
 }
 
-// What needs a log is not promised on channels that push: commands that are kept, and what became of them.
+// What needs a log is not promised on channels that push: commands that are kept, and what became of them. Nor is order, by
+// channels that answer at once.
 tests::scenario_tests! {
     super::cloud =>
     telemetry_is_in_the_stream_as_it_was_sent,
-    telemetry_of_a_device_keeps_its_order,
     a_command_reaches_the_device_that_waits,
     a_command_that_answers_telemetry_is_not_too_early,
     a_wait_without_a_command_ends_empty,
