@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use tests::cloud::Cloud;
 use tests::fleet::{Fleet, Shape};
 use tests::knative::kafka_channels::{KafkaChannels, given};
+use tests::scenario_tests;
 
 fn cloud(test: &str) -> Option<&'static Cloud> {
     static SHARED: OnceLock<Option<Fleet<KafkaChannels>>> = OnceLock::new();
@@ -26,4 +27,4 @@ fn cloud(test: &str) -> Option<&'static Cloud> {
     Some(started.as_ref()?.cloud())
 }
 
-tests::scenario_tests!(super::cloud);
+scenario_tests!(super::cloud);
