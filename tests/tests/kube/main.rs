@@ -13,5 +13,6 @@ mod kafka_channels;
 mod knative;
 mod manifests;
 mod namespace;
+mod probes;
 mod rights;
 mod status;

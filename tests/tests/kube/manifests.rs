@@ -168,3 +168,37 @@ fn an_object_that_does_not_keep_to_its_definition_is_found_out() {
         assert_eq!(definitions.objections(&object).unwrap(), [expected]);
     }
 }
+
+#[test]
+fn every_object_in_the_namespace_is_found_by_its_label() {
+    let test = "every_object_in_the_namespace_is_found_by_its_label";
+    for overlay in OVERLAYS {
+        let Some(objects) = deploy::rendered(test, overlay) else { return };
+        for object in &objects {
+            let label = object.pointer("/metadata/labels/app.kubernetes.io~1part-of");
+            assert_eq!(label, Some(&json!("drogue")), "{} of {overlay}", named(object));
+        }
+    }
+}
+
+#[test]
+fn what_pods_need_at_their_start_is_made_before_them() {
+    let test = "what_pods_need_at_their_start_is_made_before_them";
+    for overlay in OVERLAYS {
+        let Some(objects) = deploy::rendered(test, overlay) else { return };
+        let first =
+            objects.iter().position(|object| object.pointer("/spec/template/spec").is_some()).unwrap();
+        let needed = [
+            "Namespace",
+            "ServiceAccount",
+            "Role",
+            "RoleBinding",
+            "ConfigMap",
+            "KafkaChannel",
+            "InMemoryChannel",
+            "SinkBinding",
+        ];
+        let late = objects[first..].iter().find(|object| needed.contains(&at(object, "/kind")));
+        assert_eq!(late.map(named), None, "{overlay}");
+    }
+}
