@@ -5,6 +5,7 @@ use std::time::Duration;
 use common::device::DeviceSpec;
 use common::id::{AppId, DeviceKey};
 use common::registry::{Application, ApplicationSpec, Labels};
+use reqwest::header::IF_NONE_MATCH;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
@@ -31,11 +32,27 @@ impl Registry {
         found(self.fetch(self.request(Method::GET, &format!("v1/apps/{app}"))).await)
     }
 
+    /// Makes an application, and tells whether it did: one that is there is left alone.
+    pub(super) async fn make_application(
+        &self,
+        app: &AppId,
+        labels: Labels,
+    ) -> Result<bool, ControllerError> {
+        match self.send(self.put(app, labels).header(IF_NONE_MATCH, "*")).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.status() == Some(StatusCode::PRECONDITION_FAILED) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes an application, and tells whether it was made.
     pub(super) async fn put_application(&self, app: &AppId, labels: Labels) -> Result<bool, ControllerError> {
+        Ok(self.send(self.put(app, labels)).await?.status() == StatusCode::CREATED)
+    }
+
+    fn put(&self, app: &AppId, labels: Labels) -> RequestBuilder {
         let spec = ApplicationSpec { name: None, labels: Some(labels) };
-        let answer = self.send(self.request(Method::PUT, &format!("v1/apps/{app}")).json(&spec)).await?;
-        Ok(answer.status() == StatusCode::CREATED)
+        self.request(Method::PUT, &format!("v1/apps/{app}")).json(&spec)
     }
 
     /// Deletes an application. One that is gone already is as good.
