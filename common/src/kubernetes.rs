@@ -10,6 +10,11 @@ use kube::{Client, Config};
 
 use crate::error::ErrorKind;
 
+/// The group of applications and devices as resources.
+pub const GROUP: &str = "iot.drogue.io";
+/// The label of an application in the registry that names the namespace of its resource.
+pub const NAMESPACE_LABEL: &str = "iot.drogue.io/namespace";
+
 /// A connection to the API server, and the namespace that is meant where none is named. Clones share it.
 #[derive(Clone)]
 pub struct Cluster {

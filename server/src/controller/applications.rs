@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use common::id::AppId;
+use common::kubernetes::NAMESPACE_LABEL;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::finalizer::{Event, finalizer};
 
 use super::context::{Context, FINALIZER, SYNCING, api, uid};
 use super::error::ControllerError;
-use super::plan::{NAMESPACE_LABEL, Refusal, Step, application_status, step};
+use super::plan::{Refusal, Step, application_status, step};
 use super::resources::Application;
 
 /// How often to try to make an application that others make and delete meanwhile.

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use common::id::AppId;
+use common::kubernetes::NAMESPACE_LABEL;
 use common::registry::{Application as Registered, Labels};
 use common::time::Timestamp;
 use kube::ResourceExt;
 
-use super::{NAMESPACE_LABEL, Refusal, readiness};
+use super::{Refusal, readiness};
 use crate::controller::conditions::condition;
 use crate::controller::resources::{Application, ApplicationStatus, READY};
 
