@@ -3,6 +3,8 @@
 //! Only what runs in a cluster, or asks one, comes here: the Knative adapter, the controller of device resources, the check
 //! of service accounts, and `drogue status --kube`.
 
+pub mod conditions;
+
 use std::fmt;
 
 use kube::config::KubeConfigOptions;
