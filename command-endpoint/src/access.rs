@@ -1,7 +1,7 @@
 //! Who may do what.
 //!
 //! A token is one of the registry's or the operator's, or, with `--kube-access`, one of the cluster's: then it is good for
-//! commands to devices, one by one as RBAC says, in applications that name their namespace by the label [`NAMESPACE`],
+//! commands to devices, one by one as RBAC says, in applications that name their namespace by the label [`NAMESPACE_LABEL`],
 //! and for nothing else.
 //!
 //! Without a right to an application its existence is not told: the answer is the same 404 as if it were not there. Only
@@ -17,6 +17,7 @@ use actix_web::http::header::AUTHORIZATION;
 use common::auth::{AuthError, Secret};
 use common::error::ErrorKind;
 use common::id::{AppId, DeviceId, DeviceKey};
+use common::kubernetes::NAMESPACE_LABEL;
 use common::registry::{Grant, Registry, RegistryError, Scope};
 use common::web::single_header;
 
@@ -26,9 +27,6 @@ use identities::Bearer;
 pub use identities::Identities;
 pub use identity::{Action, Identity, Reviewer, Right, Unreviewed};
 pub(crate) use kubernetes::Kubernetes;
-
-/// The label of an application that names the namespace of its resource.
-const NAMESPACE: &str = "iot.drogue.io/namespace";
 
 /// What the bearer of a request's token may do.
 #[derive(Debug)]
@@ -148,7 +146,7 @@ impl Access {
     /// Returns the namespace of the application's resource, if there is such an application and it names one.
     async fn namespace(&self, application: &AppId) -> Result<Option<String>, ApiError> {
         match self.registry.application(application).await {
-            Ok(found) => Ok(found.labels.get(NAMESPACE).filter(|name| is_namespace(name)).cloned()),
+            Ok(found) => Ok(found.labels.get(NAMESPACE_LABEL).filter(|name| is_namespace(name)).cloned()),
             Err(RegistryError::NoApplication(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }

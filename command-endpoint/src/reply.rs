@@ -118,6 +118,10 @@ impl ApiError {
         if matches!(self, Self::NotNdjson) {
             return Some(StatusCode::UNSUPPORTED_MEDIA_TYPE);
         }
+        // Only who made that a condition is told.
+        if matches!(self, Self::Registry(RegistryError::ApplicationExists(_))) {
+            return Some(StatusCode::PRECONDITION_FAILED);
+        }
         // This will not become possible by waiting.
         matches!(self, Self::NoLog | Self::Source(SourceError::Unsupported))
             .then_some(StatusCode::NOT_IMPLEMENTED)

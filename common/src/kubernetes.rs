@@ -3,12 +3,19 @@
 //! Only what runs in a cluster, or asks one, comes here: the Knative adapter, the controller of device resources, the check
 //! of service accounts, and `drogue status --kube`.
 
+pub mod conditions;
+
 use std::fmt;
 
 use kube::config::KubeConfigOptions;
 use kube::{Client, Config};
 
 use crate::error::ErrorKind;
+
+/// The group of applications and devices as resources.
+pub const GROUP: &str = "iot.drogue.io";
+/// The label of an application in the registry that names the namespace of its resource.
+pub const NAMESPACE_LABEL: &str = "iot.drogue.io/namespace";
 
 /// A connection to the API server, and the namespace that is meant where none is named. Clones share it.
 #[derive(Clone)]

@@ -114,7 +114,7 @@ async fn start(
     clock: Clock,
     shutdown: Shutdown,
 ) -> anyhow::Result<Services> {
-    let Up { limits, kafka, mut http, mut mqtt, mut api, .. } = up;
+    let Up { limits, kafka, http, mqtt, api, .. } = limited(up);
     // Nobody else reads or writes the embedded log: there is no other replica.
     let is_alone = kafka.kafka_bootstrap_servers.is_none();
     let Channels { sink, source, .. } = channels.clone();
@@ -135,13 +135,9 @@ async fn start(
     services.at_last(async move { last.finish(last_words).await });
     let sole = is_alone.then(|| devices.incarnation());
     if bound.http.is_on() {
-        http.max_connections = limits.max_connections;
-        http.grace = limits.endpoint_grace();
         services.spawn("http", http_endpoint::run(http, bound.http, devices.clone(), shutdown.clone()));
     }
     if bound.mqtt.is_on() {
-        mqtt.max_connections = limits.max_connections;
-        mqtt.grace = limits.endpoint_grace();
         services.spawn("mqtt", mqtt_endpoint::run(mqtt, bound.mqtt, devices, shutdown.clone()));
     }
     // Also where applications have no way in: what was kept, and what is given back, goes on.
@@ -152,8 +148,6 @@ async fn start(
     services.require("tracker", move || watched.is_live());
     services.spawn("tracker", tracking.run(shutdown.clone()));
     if bound.api.is_on() {
-        api.max_connections = limits.max_connections;
-        api.grace = limits.endpoint_grace();
         let limits = limits.limits();
         let backends = command_endpoint::Backends {
             sink,
@@ -167,6 +161,15 @@ async fn start(
         services.spawn("api", command_endpoint::run(api, bound.api, backends, shutdown));
     }
     Ok(services)
+}
+
+/// Gives each server the limits that they share.
+fn limited(mut up: Up) -> Up {
+    let (max_connections, grace) = (up.limits.max_connections, up.limits.endpoint_grace());
+    (up.http.max_connections, up.http.grace) = (max_connections, grace);
+    (up.mqtt.max_connections, up.mqtt.grace) = (max_connections, grace);
+    (up.api.max_connections, up.api.grace) = (max_connections, grace);
+    up
 }
 
 /// Prints what listens where, and how to send a first command.

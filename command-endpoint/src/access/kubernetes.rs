@@ -2,7 +2,7 @@
 
 use common::BoxFuture;
 use common::auth::Secret;
-use common::kubernetes::{Cluster, ClusterError};
+use common::kubernetes::{Cluster, ClusterError, GROUP};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::Resource;
@@ -12,9 +12,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::identity::{Action, Identity, Reviewer, Right, Unreviewed};
-
-/// The group of applications and devices as resources.
-const GROUP: &str = "iot.drogue.io";
 
 /// Has the API server review tokens and rights.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use common::kubernetes::NAMESPACE_LABEL;
 use common::registry::{ApplicationSpec, Scope};
 use common::service::Clock;
 use common::testing::MemoryChannel;
@@ -29,7 +30,7 @@ async fn start(channel: &MemoryChannel, cluster: &Cluster) -> (Fixture, String) 
 }
 
 async fn label(fixture: &Fixture, application: &str, namespace: &str) {
-    let labels = [("iot.drogue.io/namespace".to_owned(), namespace.to_owned())].into();
+    let labels = [(NAMESPACE_LABEL.to_owned(), namespace.to_owned())].into();
     let spec = ApplicationSpec { labels: Some(labels), ..ApplicationSpec::default() };
     fixture.backends.registry.put_application(&application.parse().unwrap(), spec).await.unwrap();
 }

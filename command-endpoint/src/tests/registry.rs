@@ -1,9 +1,10 @@
 use common::auth::{Authenticator, Login, Secret};
 use common::registry::Scope;
 use common::testing::MemoryChannel;
+use reqwest::Method;
 use serde_json::json;
 
-use super::fixture::{Fixture, OPERATOR};
+use super::fixture::{Fixture, OPERATOR, answer};
 
 const DEVICES: &str = "/v1/apps/app/devices";
 
@@ -16,6 +17,21 @@ async fn start() -> (Fixture, String) {
 async fn can_log_in(fixture: &Fixture, user: &str, secret: &str) -> bool {
     let login = Login::parse(user, Secret::new(secret)).unwrap();
     fixture.backends.registry.authenticate(&login).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_that_is_to_be_new_is_made_or_left_alone() {
+    let (fixture, _) = start().await;
+    let put = async |condition: &str, body: &str| {
+        let request = fixture.request(Method::PUT, "/v1/apps/new", OPERATOR);
+        answer(request.header("if-none-match", condition).body(body.to_owned())).await
+    };
+    let made = put("*", r#"{"labels":{"a":"b"}}"#).await;
+    assert_eq!((made.status, &made.json()["labels"]), (201, &json!({ "a": "b" })));
+    let refused = put("*", r#"{"labels":{"a":"c"}}"#).await;
+    assert_eq!(refused.problem(412), "there is an application 'new' already");
+    assert_eq!(fixture.get("/v1/apps/new", OPERATOR).await.json(), made.json());
+    put(r#""x""#, "").await.problem(400);
 }
 
 #[tokio::test(flavor = "multi_thread")]

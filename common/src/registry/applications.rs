@@ -17,10 +17,27 @@ impl Registry {
     /// # Errors
     /// Fails if the spec has a wrong shape or names another application.
     pub async fn put_application(&self, app: &AppId, spec: ApplicationSpec) -> Result<Put, RegistryError> {
+        self.write_application(app, spec, Over::Either).await
+    }
+
+    /// Creates an application, and changes none. Of many who try that at once, one succeeds.
+    ///
+    /// # Errors
+    /// Fails if the spec has a wrong shape or names another application, or there is one of this id.
+    pub async fn create_application(&self, app: &AppId, spec: ApplicationSpec) -> Result<(), RegistryError> {
+        self.write_application(app, spec, Over::Nothing).await.map(drop)
+    }
+
+    async fn write_application(
+        &self,
+        app: &AppId,
+        spec: ApplicationSpec,
+        over: Over,
+    ) -> Result<Put, RegistryError> {
         check_name(spec.name.as_ref().map(AppId::as_str), app.as_str())?;
         check_labels(spec.labels.as_ref())?;
         let app = app.clone();
-        self.at_home(|shared| async move { shared.put_application(&app, spec.labels).await }).await
+        self.at_home(|shared| async move { shared.write_application(&app, spec.labels, over).await }).await
     }
 
     /// Returns an application.
@@ -68,14 +85,26 @@ impl Registry {
     }
 }
 
+/// What may be there before a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Nothing,
+    Either,
+}
+
 impl Shared {
-    async fn put_application(
+    async fn write_application(
         self: &Arc<Self>,
         app: &AppId,
         labels: Option<Labels>,
+        over: Over,
     ) -> Result<Put, RegistryError> {
+        // Nobody else writes until it ends, in whichever process.
         let mut write = self.store.write().await?;
         let put = if exists(write.connection(), app).await? {
+            if over == Over::Nothing {
+                return Err(RegistryError::ApplicationExists(app.clone()));
+            }
             if let Some(labels) = labels {
                 sqlx::query("UPDATE applications SET labels = $1 WHERE name = $2")
                     .bind(store::to_json(&labels)?)

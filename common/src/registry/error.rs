@@ -40,6 +40,9 @@ pub enum RegistryError {
         /// The characters of the given one.
         len: usize,
     },
+    /// There is an application of the id that was to be a new one's.
+    #[error("there is an application '{0}' already")]
+    ApplicationExists(AppId),
     /// There is no such application.
     #[error("there is no application '{0}'")]
     NoApplication(AppId),
@@ -72,7 +75,7 @@ impl RegistryError {
                 ErrorKind::Invalid
             }
             Self::NoApplication(_) | Self::NoDevice(_) | Self::NoToken => ErrorKind::NotFound,
-            Self::TooManyTokens(_) => ErrorKind::Conflict,
+            Self::TooManyTokens(_) | Self::ApplicationExists(_) => ErrorKind::Conflict,
             Self::Busy => ErrorKind::Overloaded,
         }
     }

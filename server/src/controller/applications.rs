@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use common::id::AppId;
+use common::kubernetes::NAMESPACE_LABEL;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::finalizer::{Event, finalizer};
 
 use super::context::{Context, FINALIZER, SYNCING, api, uid};
 use super::error::ControllerError;
-use super::plan::{NAMESPACE_LABEL, Refusal, Step, application_status, step};
+use super::plan::{Refusal, Step, application_status, step};
 use super::resources::Application;
+
+/// How often to try to make an application that others make and delete meanwhile.
+const ATTEMPTS: usize = 3;
 
 /// Brings the registry in step with an application.
 ///
@@ -64,23 +68,42 @@ impl Context {
             Err(error) => return Ok(Err(Refusal::new("InvalidId", format!("'{name}': {error}")))),
         };
         let _turn = self.writing.lock().await;
-        let registered = self.registry.application(&app).await?;
-        match step(application, registered.as_ref()) {
-            Err(refusal) => Ok(Err(refusal)),
-            Ok(Step::Keep) => Ok(Ok(app)),
-            Ok(Step::Write(labels)) => match self.registry.put_application(&app, labels).await {
-                Err(error) if error.is_of_the_resource() => {
-                    Ok(Err(Refusal::new("Refused", error.to_string())))
-                }
-                result => {
-                    if result? {
-                        tracing::info!(application = %app, "made an application");
-                        self.renew_devices(application).await;
-                    }
-                    Ok(Ok(app))
-                }
-            },
+        match self.bring(application, &app).await {
+            Ok(Err(refusal)) => return Ok(Err(refusal)),
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => {
+                tracing::info!(application = %app, "made an application");
+                self.renew_devices(application).await;
+            }
+            Err(error) if error.is_of_the_resource() => {
+                return Ok(Err(Refusal::new("Refused", error.to_string())));
+            }
+            Err(error) => return Err(error),
         }
+        Ok(Ok(app))
+    }
+
+    /// Brings an application to what it should be, and tells whether it was made.
+    async fn bring(
+        &self,
+        application: &Application,
+        app: &AppId,
+    ) -> Result<Result<bool, Refusal>, ControllerError> {
+        for _ in 0..ATTEMPTS {
+            let registered = self.registry.application(app).await?;
+            match step(application, registered.as_ref()) {
+                Err(refusal) => return Ok(Err(refusal)),
+                Ok(Step::Keep) => return Ok(Ok(false)),
+                Ok(Step::Write(labels)) => return self.registry.put_application(app, labels).await.map(Ok),
+                Ok(Step::Make(labels)) => {
+                    if self.registry.make_application(app, labels).await? {
+                        return Ok(Ok(true));
+                    }
+                    // Somebody else was faster: whose it is now, is to be seen.
+                }
+            }
+        }
+        Err(ControllerError::Contended(app.clone()))
     }
 
     /// Has the devices of an application written again: in one that was made anew there are none.

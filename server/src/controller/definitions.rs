@@ -32,7 +32,10 @@ pub fn print() -> Result<String, ControllerError> {
 mod tests {
     use std::path::Path;
 
+    use common::kubernetes::{GROUP, NAMESPACE_LABEL};
+
     use super::*;
+    use crate::controller::context::FINALIZER;
 
     #[test]
     fn the_definitions_that_are_deployed_are_those_that_are_printed() {
@@ -40,6 +43,15 @@ mod tests {
         let deployed = std::fs::read_to_string(path).unwrap();
         let stale = "write it anew: `cargo run -- controller --print-crds > deploy/base/crds.yaml`";
         assert!(deployed == print().unwrap(), "{stale}");
+    }
+
+    #[test]
+    fn the_group_is_that_of_rights_and_labels() {
+        for definition in definitions() {
+            assert_eq!(definition.spec.group, GROUP);
+        }
+        assert_eq!(NAMESPACE_LABEL.strip_prefix(GROUP), Some("/namespace"));
+        assert_eq!(FINALIZER.strip_prefix(GROUP), Some("/registry"));
     }
 
     #[test]

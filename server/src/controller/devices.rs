@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::device::DeviceSpec;
 use common::id::{AppId, DeviceKey};
-use common::kubernetes::ClusterError;
+use common::kubernetes::{ClusterError, NAMESPACE_LABEL};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
 use kube::runtime::controller::Action;
@@ -18,7 +18,7 @@ use reqwest::StatusCode;
 use super::context::{Context, FINALIZER, SYNCING, api, uid};
 use super::error::ControllerError;
 use super::link::Seen;
-use super::plan::{self, NAMESPACE_LABEL, Refusal};
+use super::plan::{self, Refusal};
 use super::resources::{Application, Device};
 
 /// How soon a device is written again that the registry turned out not to have.

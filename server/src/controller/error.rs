@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use common::error::ErrorKind;
+use common::id::AppId;
 use common::kubernetes::ClusterError;
 use reqwest::StatusCode;
 
@@ -27,6 +28,9 @@ pub enum ControllerError {
     /// The registry was not reached.
     #[error("{0}")]
     Unreachable(String),
+    /// Others make and delete an application of the same name.
+    #[error("others make and delete the application '{0}' at the same time")]
+    Contended(AppId),
     /// An application cannot go before its devices.
     #[error("devices that belong to the application are in the way: {0}; delete them first")]
     DevicesRemain(usize),
@@ -56,6 +60,7 @@ impl ControllerError {
             Self::Refused(refused) => Some(refused.status),
             Self::Cluster(_)
             | Self::Unreachable(_)
+            | Self::Contended(_)
             | Self::DevicesRemain(_)
             | Self::Finalizer(_)
             | Self::Definition(_)
@@ -78,7 +83,7 @@ impl ControllerError {
                 _ => ErrorKind::Unavailable,
             },
             Self::Unreachable(_) => ErrorKind::Unavailable,
-            Self::DevicesRemain(_) | Self::Finalizer(_) => ErrorKind::Conflict,
+            Self::Contended(_) | Self::DevicesRemain(_) | Self::Finalizer(_) => ErrorKind::Conflict,
             Self::Definition(_) | Self::Hash => ErrorKind::Internal,
         }
     }
@@ -92,7 +97,7 @@ impl ControllerError {
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::Cluster(_) | Self::Finalizer(_) => "KubernetesFailed",
-            Self::Refused(_) => "Refused",
+            Self::Refused(_) | Self::Contended(_) => "Refused",
             Self::Unreachable(_) => "Unreachable",
             Self::DevicesRemain(_) => "DevicesRemain",
             Self::Definition(_) | Self::Hash => "Internal",
@@ -106,6 +111,7 @@ impl ControllerError {
             Self::Cluster(_)
             | Self::Refused(_)
             | Self::Unreachable(_)
+            | Self::Contended(_)
             | Self::Finalizer(_)
             | Self::Definition(_)
             | Self::Hash => (FIRST_PAUSE * 2_u32.saturating_pow(failures.min(16))).min(LONGEST_PAUSE),

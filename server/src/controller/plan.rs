@@ -10,9 +10,6 @@ pub(super) use device::{Resolved, credentials, device_status, key, place};
 
 use super::conditions::{Said, Truth};
 
-/// The label of an application in the registry that names the namespace of its resource.
-pub(super) const NAMESPACE_LABEL: &str = "iot.drogue.io/namespace";
-
 /// Says why the registry does not get what a resource says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]

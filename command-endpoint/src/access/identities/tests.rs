@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use common::testing::eventually;
+use futures_util::FutureExt;
+use futures_util::future::{join, join_all};
 use serde_json::json;
 
 use super::*;
@@ -106,9 +108,61 @@ async fn nothing_is_remembered_beyond_the_end_of_the_token() {
     assert!(allowed(&identities, &token).await);
     assert_eq!(cluster.state().asked, (1, 1));
     now.store(10_000, Ordering::Relaxed);
-    cluster.state().bearers.clear();
-    assert!(!allowed(&identities, &token).await, "the cluster is asked, which knows that it has expired");
+    for _ in 0..2 {
+        assert!(!allowed(&identities, &token).await);
+    }
+    assert_eq!(cluster.state().asked, (1, 1), "that it has expired, the token says itself");
+}
+
+#[tokio::test]
+async fn who_asks_for_the_same_at_the_same_time_shares_a_review() {
+    let cluster = Cluster::default();
+    let identities = identities(&cluster, LONG);
+    let good = token(&cluster);
+    let bad = Secret::new(jwt::unsigned(&json!({"sub": "x"})));
+    cluster.state().mood = Mood::After(Duration::from_millis(20));
+    // More than there are reviews at once.
+    let requests = (0..2 * MAX_REVIEWS).map(async |i| match i % 2 {
+        0 => assert!(allowed(&identities, &good).await),
+        _ => assert!(!allowed(&identities, &bad).await),
+    });
+    join_all(requests).await;
     assert_eq!(cluster.state().asked, (2, 1));
+}
+
+#[tokio::test]
+async fn a_review_that_is_given_up_is_taken_over() {
+    let cluster = Cluster::default();
+    let identities = identities(&cluster, LONG);
+    let token = token(&cluster);
+    cluster.state().mood = Mood::Never;
+    let mut first = Box::pin(identities.bearer(&token));
+    assert!(first.as_mut().now_or_never().is_none());
+    cluster.state().mood = Mood::Well;
+    let mut second = Box::pin(identities.bearer(&token));
+    assert!(second.as_mut().now_or_never().is_none(), "it waits for the first");
+    drop(first);
+    assert!(second.await.unwrap().is_some());
+    assert_eq!(cluster.state().asked, (2, 0));
+}
+
+#[tokio::test]
+async fn what_began_too_long_ago_is_not_shared() {
+    let cluster = Cluster::default();
+    let identities = identities(&cluster, Duration::from_millis(50));
+    let token = token(&cluster);
+    cluster.state().mood = Mood::After(Duration::from_millis(200));
+    let first = identities.bearer(&token);
+    let second = async {
+        let began = identities.shared.clock.instant();
+        while began.elapsed() < Duration::from_millis(60) {
+            tokio::task::yield_now().await;
+        }
+        identities.bearer(&token).await
+    };
+    let (first, second) = join(first, second).await;
+    assert!(first.unwrap().is_some() && second.unwrap().is_some());
+    assert_eq!(cluster.state().asked, (2, 0));
 }
 
 #[tokio::test]

@@ -162,3 +162,28 @@ async fn a_store_that_was_set_back_is_read_from_there_on(database: Database) {
     reader.read(&other.shared).await.unwrap();
     assert_eq!(taken(&changes), [Change::Device(key("a/e"))]);
 }
+
+on_each_store!(of_many_who_create_an_application_one_succeeds);
+async fn of_many_who_create_an_application_one_succeeds(database: Database) {
+    let fixture = fixture(database).await;
+    let other = fixture.database.open(settings()).await;
+    let create = |registry: Registry, name: String| async move {
+        let labels = Some([("by".to_owned(), name)].into());
+        let spec = ApplicationSpec { name: None, labels };
+        registry.create_application(&app("b"), spec.clone()).await.map(|()| spec.labels)
+    };
+    let tasks: Vec<_> = (0..8)
+        .map(|i| if i % 2 == 0 { fixture.registry.clone() } else { other.clone() })
+        .enumerate()
+        .map(|(i, registry)| tokio::spawn(create(registry, i.to_string())))
+        .collect();
+    let mut made = Vec::new();
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(labels) => made.push(labels),
+            Err(error) => assert_eq!(error, RegistryError::ApplicationExists(app("b"))),
+        }
+    }
+    let found = fixture.application(&app("b")).await.unwrap().labels;
+    assert_eq!(made, [Some(found)], "the one that succeeded, and nobody wrote over it");
+}

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use common::id::AppId;
+use common::kubernetes::NAMESPACE_LABEL;
 use common::registry::{Application as Registered, Labels};
 use common::time::Timestamp;
 use kube::ResourceExt;
 
-use super::{NAMESPACE_LABEL, Refusal, readiness};
+use super::{Refusal, readiness};
 use crate::controller::conditions::condition;
 use crate::controller::resources::{Application, ApplicationStatus, READY};
 
@@ -19,7 +20,9 @@ const ADOPTION: Duration = Duration::from_secs(15);
 pub(in crate::controller) enum Step {
     /// It is as it should be.
     Keep,
-    /// It gets these labels; it is made if it is not there.
+    /// It is made with these labels.
+    Make(Labels),
+    /// It gets these labels.
     Write(Labels),
 }
 
@@ -34,7 +37,7 @@ pub(in crate::controller) fn step(
     let namespace = application.namespace().unwrap_or_default();
     let mut labels = application.spec.labels.clone();
     labels.insert(NAMESPACE_LABEL.to_owned(), namespace.clone());
-    let Some(registered) = registered else { return Ok(Step::Write(labels)) };
+    let Some(registered) = registered else { return Ok(Step::Make(labels)) };
     match registered.labels.get(NAMESPACE_LABEL) {
         Some(owner) if *owner == namespace => {}
         Some(owner) => return Err(not_ours(&registered.name, &namespace, &format!("namespace '{owner}'"))),
@@ -88,9 +91,9 @@ mod tests {
     #[test]
     fn an_application_is_made_with_the_label_of_its_namespace() {
         let expected = map(&[("x", "1"), (NAMESPACE_LABEL, "ns")]);
-        assert_eq!(step(&application(&[("x", "1")]), None), Ok(Step::Write(expected)));
+        assert_eq!(step(&application(&[("x", "1")]), None), Ok(Step::Make(expected)));
         let forged = application(&[(NAMESPACE_LABEL, "other")]);
-        assert_eq!(step(&forged, None), Ok(Step::Write(map(&[(NAMESPACE_LABEL, "ns")]))));
+        assert_eq!(step(&forged, None), Ok(Step::Make(map(&[(NAMESPACE_LABEL, "ns")]))));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fmt;
 
 use ::kube::api::DynamicObject;
 use ::kube::core::gvk::GroupVersionKind;
+use common::kubernetes::conditions::{condition, outdated, unready};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -166,39 +167,6 @@ pub(super) fn ingress(object: &DynamicObject) -> Option<&str> {
     first("ip").or_else(|| first("hostname"))
 }
 
-/// Says why a condition is not true, if so: by its message, else by that of another one that is not.
-fn unready(object: &DynamicObject, kind: &str) -> Option<String> {
-    if let Some(reason) = outdated(object) {
-        return Some(reason);
-    }
-    let Some(ready) = condition(object, kind) else {
-        return Some("its controller has not said anything yet".to_owned());
-    };
-    if ready["status"] == "True" {
-        return None;
-    }
-    let conditions = object.data["status"]["conditions"].as_array().into_iter().flatten();
-    let others = conditions.filter(|condition| condition["status"] != "True");
-    let mut all = std::iter::once(ready).chain(others);
-    let text = |condition: &Value, member: &str| {
-        condition[member].as_str().filter(|text| !text.is_empty()).map(str::to_owned)
-    };
-    let said = all.clone().find_map(|condition| text(condition, "message"));
-    let said = said.or_else(|| all.find_map(|condition| text(condition, "reason")));
-    Some(said.unwrap_or_else(|| "its controller does not say why".to_owned()))
-}
-
-/// Says that a status is older than what is asked for, if so.
-fn outdated(object: &DynamicObject) -> Option<String> {
-    let seen = object.data["status"]["observedGeneration"].as_i64();
-    let is_old = seen.zip(object.metadata.generation).is_some_and(|(seen, now)| seen < now);
-    is_old.then(|| "its controller has not seen the last change yet".to_owned())
-}
-
-fn condition<'a>(object: &'a DynamicObject, kind: &str) -> Option<&'a Value> {
-    object.data["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -218,33 +186,6 @@ mod tests {
         let row = row(kind, spec, status);
         assert_eq!(row.ready, row.reason.is_none());
         row.reason
-    }
-
-    #[test]
-    fn a_condition_that_is_not_true_says_why() {
-        let of = |status: Value| reason(Kind::KafkaChannel, json!({}), status);
-        let condition = |status: &str, rest: Value| {
-            let mut condition = json!({"type": "Ready", "status": status});
-            condition.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
-            json!({"conditions": [{"type": "TopicReady", "status": "False", "message": "no topic"}, condition]})
-        };
-        assert_eq!(of(condition("True", json!({}))), None);
-        assert_eq!(of(condition("False", json!({"message": "no broker"}))).unwrap(), "no broker");
-        assert_eq!(of(condition("Unknown", json!({}))).unwrap(), "no topic");
-        let only = json!({"conditions": [{"type": "Ready", "status": "Unknown", "reason": "Waits"}]});
-        assert_eq!(of(only).unwrap(), "Waits");
-        for silent in [json!({}), json!({"conditions": []}), json!(null)] {
-            assert_eq!(of(silent).unwrap(), "its controller has not said anything yet");
-        }
-    }
-
-    #[test]
-    fn a_status_of_an_older_generation_is_not_believed() {
-        let conditions = json!([{"type": "Ready", "status": "True"}]);
-        let status = |seen: i64| json!({"observedGeneration": seen, "conditions": conditions});
-        assert_eq!(reason(Kind::Subscription, json!({}), status(2)), None);
-        let old = reason(Kind::Subscription, json!({}), status(1)).unwrap();
-        assert_eq!(old, "its controller has not seen the last change yet");
     }
 
     #[test]
