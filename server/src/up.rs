@@ -144,9 +144,7 @@ async fn start(
     let settings = api.tracker(&limits.limits(), sole);
     let (tracker, tracking) =
         Tracker::start(sink.clone(), &*source, &registry, settings, clock.clone()).await?;
-    let watched = tracker.clone();
-    services.require("tracker", move || watched.is_live());
-    services.spawn("tracker", tracking.run(shutdown.clone()));
+    tracking.serve_in(&mut services, shutdown.clone());
     if bound.api.is_on() {
         let limits = limits.limits();
         let backends = command_endpoint::Backends {

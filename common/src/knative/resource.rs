@@ -12,6 +12,7 @@ use super::error::KnativeError;
 use super::sink::Target;
 use crate::auth::Secret;
 use crate::channel::Channel;
+use crate::kubernetes::conditions::unready;
 use crate::kubernetes::{Cluster, ClusterError};
 
 /// How long a resource that was just applied may take until it is ready.
@@ -173,7 +174,7 @@ where
     let waited = async {
         loop {
             let object = read().await?;
-            match unready(&object) {
+            match unready(&object, "Ready") {
                 None => return Ok(object),
                 Some(why) => reason = without(&why, secret),
             }
@@ -194,40 +195,9 @@ pub(super) fn without(text: &str, secret: Option<&Secret>) -> String {
     secret.map_or_else(|| text.to_owned(), |secret| text.replace(secret.expose(), "…"))
 }
 
-/// Says why an object is not ready; `None` if it is. What was changed since its status was written is not.
-fn unready(object: &DynamicObject) -> Option<String> {
-    let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array);
-    let conditions = conditions.map(Vec::as_slice).unwrap_or_default();
-    let Some(ready) = conditions.iter().find(|condition| condition["type"] == "Ready") else {
-        return Some("it has no condition Ready yet; is its controller installed?".to_owned());
-    };
-    let observed = object.data.pointer("/status/observedGeneration").and_then(Value::as_i64);
-    if observed.is_some_and(|observed| Some(observed) < object.metadata.generation) {
-        return Some("its controller has not seen the latest change".to_owned());
-    }
-    if ready["status"] == "True" {
-        return None;
-    }
-    let part = |name: &str| ready[name].as_str().unwrap_or_default().to_owned();
-    let text = [part("reason"), part("message")].join(": ");
-    Some(text.trim_matches([':', ' ']).to_owned())
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    fn object(generation: i64, status: Value) -> DynamicObject {
-        let object = json!({
-            "apiVersion": "messaging.knative.dev/v1",
-            "kind": "InMemoryChannel",
-            "metadata": { "name": "x", "generation": generation },
-            "status": status,
-        });
-        serde_json::from_value(object).unwrap()
-    }
 
     #[test]
     fn a_channel_is_named_by_kind_and_name() {
@@ -250,23 +220,6 @@ mod tests {
             let error = read(bad).unwrap_err();
             assert!(error.to_string().contains("--channel"), "{error}");
         }
-    }
-
-    #[test]
-    fn only_what_is_ready_in_its_latest_form_is_ready() {
-        let ready =
-            |status: &str| json!([{ "type": "Ready", "status": status, "reason": "R", "message": "m" }]);
-        assert_eq!(
-            unready(&object(2, json!({ "observedGeneration": 2, "conditions": ready("True") }))),
-            None
-        );
-        assert_eq!(
-            unready(&object(2, json!({ "observedGeneration": 2, "conditions": ready("False") }))).as_deref(),
-            Some("R: m")
-        );
-        let stale = object(2, json!({ "observedGeneration": 1, "conditions": ready("True") }));
-        assert!(unready(&stale).unwrap().contains("latest change"));
-        assert!(unready(&object(1, json!({}))).unwrap().contains("no condition"));
     }
 
     #[test]
