@@ -4,8 +4,8 @@
 //! and of the cloud's own application interface, which it tells so, as the operator. It opens no database.
 //!
 //! A change of a resource, of a Secret that it names, or of its application, a connection that begins or ends
-//! ([`followers`]) and the end of a period have a resource looked at ([`queues`]). What is to be done about it is decided
-//! without I/O ([`plan`], [`link`]); [`applications`] and [`devices`] do it.
+//! (`followers`) and the end of a period have a resource looked at (`queues`). What is to be done about it is decided
+//! without I/O (`plan`, `link`); `applications` and `devices` do it.
 //!
 //! Invariants: every write may be repeated by anybody at any time and then changes nothing, so that a restart ends no
 //! session, and two controllers at once do no harm; nothing is kept but in the resources; what is not this namespace's is
