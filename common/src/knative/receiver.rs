@@ -26,7 +26,7 @@ use crate::web::{Problem, WebConfig, WebError, read_body, serve};
 /// How long a body may take.
 const BODY: Duration = Duration::from_secs(10);
 /// A request may be so many times as large as an event: as JSON one is larger, and several may come in a batch.
-const BATCH: usize = 4;
+pub(super) const BATCH: usize = 4;
 /// How long requests may take to end at shutdown.
 const GRACE: Duration = Duration::from_secs(2);
 

@@ -146,9 +146,11 @@ impl Out {
         };
         let latest = Mutex::new(None);
         let is_worth_another = |refusal: &Refusal| {
+            if refusal.is_passing && !matches!(refusal.reason, PublishError::TimedOut(_)) {
+                *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal.reason.clone());
+            }
             if refusal.is_passing {
                 counter!("drogue_knative_retries_total", "channel" => channel.as_str()).increment(1);
-                *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal.reason.clone());
             }
             refusal.is_passing
         };
@@ -187,6 +189,10 @@ impl Out {
         }
         match request.send().await {
             Ok(response) => judge(channel, response.status()),
+            Err(error) if error.is_timeout() => {
+                let reason = PublishError::TimedOut(self.settings.publish_timeout);
+                Err(Refusal { is_passing: true, reason })
+            }
             Err(error) => Err(Refusal {
                 is_passing: !error.is_builder(),
                 reason: PublishError::Unavailable(format!("{channel}: {}", cause(&error))),
@@ -252,9 +258,6 @@ fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;
-    }
-    if std::ptr::eq(cause, error as &dyn std::error::Error) && error.is_timeout() {
-        return "no answer in time".to_owned();
     }
     cause.to_string()
 }

@@ -31,13 +31,16 @@ async fn a_device_keeps_its_order_across_a_retry_and_holds_up_no_other() {
 
 #[tokio::test]
 async fn one_whose_channel_is_silent_fails_and_the_next_goes_on() {
-    let mut channel = FakeChannel::scripted([Answer::Silence]).await;
+    let answer = |posted: &Posted| match posted.subject() {
+        "first" => Answer::Silence,
+        _ => Answer::Status(202),
+    };
+    let channel = FakeChannel::answering(answer).await;
     let sink = Sink::new(SinkSettings { patience: SHORT, ..settings(&channel) }, Clock::system());
     let first = publish(&sink, &event("default/d1", "first")).await;
     assert_eq!(first, Err(PublishError::TimedOut(LONG)));
     assert_eq!(publish(&sink, &event("default/d1", "second")).await, Ok(()));
-    assert_eq!(channel.posted().await.subject(), "first");
-    assert_eq!(channel.posted().await.subject(), "second");
+    assert!(channel.unread() > 2, "what heard nothing is posted again");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use actix_web::{App, test};
 use metrics_exporter_prometheus::PrometheusBuilder;
 
 use super::*;
+use crate::knative::receiver::BATCH;
 
 const STRUCTURED: [(&str, &str); 1] = [("content-type", "application/cloudevents+json")];
 const BATCHED: [(&str, &str); 1] = [("content-type", "application/cloudevents-batch+json")];
@@ -61,8 +62,9 @@ async fn what_is_too_large_is_refused_and_what_just_fits_is_not() {
     let inbox = Inbox::open(text.len());
     let mut stream = Stream::of(&inbox.hub, &[Channel::Commands]);
     let path = format!("commands/{TOKEN}");
-    assert_eq!(inbox.push(&path, &STRUCTURED, format!("{text} ")).await, 413);
-    assert_eq!(inbox.push(&path, &STRUCTURED, text).await, 202);
+    let padded = |len: usize| format!("{text:<len$}");
+    assert_eq!(inbox.push(&path, &STRUCTURED, padded(BATCH * text.len() + 1)).await, 413);
+    assert_eq!(inbox.push(&path, &STRUCTURED, padded(BATCH * text.len())).await, 202);
     assert_eq!(stream.next().await, command("on"));
 }
 

@@ -85,7 +85,8 @@ async fn a_channel_that_never_answers_is_a_timeout_and_one_that_did_is_not() {
     let sink = Sink::new(SinkSettings { patience: SHORT, ..settings(&channel) }, Clock::system());
     let heard = publish(&sink, &event("default/d1", "on")).await;
     assert_eq!(heard, Err(PublishError::TimedOut(LONG)));
-    let channel = FakeChannel::scripted([Answer::Status(503), Answer::Silence]).await;
+    let mut first = Some(Answer::Status(503));
+    let channel = FakeChannel::answering(move |_| first.take().unwrap_or(Answer::Silence)).await;
     let sink = Sink::new(SinkSettings { patience: SHORT, ..settings(&channel) }, Clock::system());
     let heard = publish(&sink, &event("default/d1", "on")).await;
     assert!(matches!(&heard, Err(PublishError::Unavailable(why)) if why.contains("503")), "{heard:?}");
