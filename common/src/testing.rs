@@ -6,6 +6,8 @@
 mod authenticator;
 mod channel;
 mod http;
+#[cfg(test)]
+mod log;
 mod sent;
 mod skip;
 #[cfg(feature = "net")]
@@ -14,6 +16,8 @@ mod tls;
 pub use authenticator::StaticAuthenticator;
 pub use channel::MemoryChannel;
 pub use http::{HttpClient, HttpResponse};
+#[cfg(test)]
+pub(crate) use log::Logged;
 pub use sent::MemorySentCommands;
 pub use skip::{postgres, skip};
 #[cfg(feature = "net")]

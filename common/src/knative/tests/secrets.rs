@@ -1,43 +1,14 @@
 //! What must not come out: tokens, by the log or by `Debug`.
 
-use std::io;
-
-use actix_web::{App, test};
-use tracing_subscriber::fmt::MakeWriter;
-
 use super::*;
+use crate::testing::Logged;
+use actix_web::{App, test};
 
 const BEARER: &str = "correct-horse";
 
-/// What is logged on this thread, at every level.
-#[derive(Clone, Default)]
-struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
-
 #[tokio::test]
 async fn no_token_is_logged_or_shown() {
-    // With one subscriber only, threads of other tests would decide for this one what is worth logging.
-    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
-    let _logging = tracing::subscriber::set_default(subscriber.with_writer(log.clone()).finish());
+    let logged = Logged::begin();
 
     let answers = [Answer::Status(503), Answer::Reset, Answer::Status(401)];
     let mut channel = FakeChannel::scripted(answers).await;
@@ -60,7 +31,7 @@ async fn no_token_is_logged_or_shown() {
         answered.push_str(&String::from_utf8_lossy(&test::read_body(response).await));
     }
 
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = logged.text();
     assert!(log.contains("an event was not taken"), "this is logged here\n{log}");
     let shown = format!("{target:?} {:?}", Secret::new(TOKEN));
     for text in [log, heard, answered, shown] {

@@ -1,36 +1,11 @@
 //! What must not come out: secrets, by the store or by the log.
 
-use std::io;
-
-use tracing_subscriber::fmt::MakeWriter;
-
 use super::*;
 use crate::channel::Partition;
 use crate::ledger::{Batch, Idempotency, Ledger, Submission};
+use crate::testing::Logged;
 use crate::time::Timestamp;
 use crate::tracker::{Change, Row};
-
-/// What is logged on this thread, at every level.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
 
 on_each_store!(the_store_holds_no_secret);
 async fn the_store_holds_no_secret(database: Database) {
@@ -50,11 +25,7 @@ async fn the_store_holds_no_secret(database: Database) {
 on_postgres!(nothing_that_a_statement_carries_is_logged_at_any_level);
 /// At levels that nobody logs libraries at (see `startup::logging`), and with a statement that is slow.
 async fn nothing_that_a_statement_carries_is_logged_at_any_level(database: Database) {
-    // With one subscriber only, threads of other tests would decide for this one what is worth logging.
-    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new());
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false);
-    let _logging = tracing::subscriber::set_default(subscriber.with_writer(log.clone()).finish());
+    let logged = Logged::begin();
     let url = url::Url::parse(&database.url()).unwrap();
     let registry = fixture(database).await;
     let labels = Some([("marked".to_owned(), "hunter2".to_owned())].into());
@@ -67,7 +38,7 @@ async fn nothing_that_a_statement_carries_is_logged_at_any_level(database: Datab
     slow.fetch_one(pool).await.unwrap();
     let bad = sqlx::query("SELECT $1::bigint").bind("hunter2").fetch_one(pool).await;
     assert_eq!(RegistryError::from(bad.map(drop).unwrap_err()), RegistryError::Unavailable);
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = logged.text();
     for logged in ["INSERT INTO devices", "INSERT INTO commands", "slow statement", "22P02"] {
         assert!(log.contains(logged), "this is logged here: {logged}\n{log}");
     }
