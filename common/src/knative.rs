@@ -238,7 +238,7 @@ fn client(ca_certificates: &[String], proxy: Option<Url>) -> Result<Client, Knat
 
 impl EventSink for KnativeChannels {
     fn publish(&self, channel: Channel, event: Event) -> BoxFuture<'static, Result<(), PublishError>> {
-        self.sink.publish(channel, &event)
+        self.sink.publish(channel, event)
     }
 
     fn publish_in(
@@ -248,7 +248,7 @@ impl EventSink for KnativeChannels {
         event: Event,
     ) -> BoxFuture<'static, Result<(), PublishError>> {
         match &self.source {
-            Source::Push(_) => self.sink.publish(channel, &event),
+            Source::Push(_) => self.sink.publish(channel, event),
             Source::Topics(kafka) => kafka.publish_in(channel, partition, event),
         }
     }

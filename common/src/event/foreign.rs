@@ -51,6 +51,12 @@ impl Foreign {
         self.attributes.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// Returns source and id, by which CloudEvents tells events apart; what is missing is empty.
+    pub fn identity(&self) -> (String, String) {
+        let part = |name| self.attribute(name).unwrap_or_default().to_owned();
+        (part("source"), part("id"))
+    }
+
     /// Returns the bytes that attributes and data take.
     pub fn size(&self) -> usize {
         let attributes = self.attributes.iter().map(|(name, value)| name.len() + value.len());

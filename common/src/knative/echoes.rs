@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::channel::Channel;
 use crate::event::{Event, Foreign};
 
-type Identity = (Channel, String, String);
+type Identity = (Channel, (String, String));
 
 /// Events that are on their way through a channel back to this replica.
 #[derive(Default)]
@@ -38,7 +38,7 @@ impl Echoes {
         if !self.channels.contains(&channel) {
             return None;
         }
-        let identity = (channel, event.source().into_owned(), event.id.to_string());
+        let identity = (channel, (event.source().into_owned(), event.id.to_string()));
         let (sender, came) = watch::channel(false);
         self.lock().insert(identity.clone(), sender);
         Some(Echo { echoes: self, identity, came })
@@ -46,8 +46,7 @@ impl Echoes {
 
     /// Takes note of an event that has come.
     pub(super) fn came(&self, channel: Channel, event: &Foreign) {
-        let part = |name| event.attribute(name).unwrap_or_default().to_owned();
-        if let Some(sender) = self.lock().remove(&(channel, part("source"), part("id"))) {
+        if let Some(sender) = self.lock().remove(&(channel, event.identity())) {
             sender.send_replace(true);
         }
     }

@@ -96,7 +96,7 @@ pub(super) struct Hub {
 struct State {
     seats: Vec<Seat>,
     received: u64,
-    seen: Cache<(Channel, String, String), ()>,
+    seen: Cache<(Channel, (String, String)), ()>,
     live: bool,
 }
 
@@ -109,8 +109,7 @@ impl Hub {
     /// Takes an event in. All subscriptions get what is taken in in the same order.
     pub(super) fn push(&self, channel: Channel, event: Arc<Foreign>, received: Timestamp) {
         let key = event.key().unwrap_or_default();
-        let identity = |name| event.attribute(name).unwrap_or_default().to_owned();
-        let identity = (channel, identity("source"), identity("id"));
+        let identity = (channel, event.identity());
         let mut state = self.lock();
         if !state.seen.entry(identity).or_insert(()).is_fresh() {
             counter!("drogue_knative_repetitions_total", "channel" => channel.as_str()).increment(1);

@@ -99,7 +99,7 @@ impl Prober {
 
     /// Posts once, and waits until it has come. That is not waited for longer than it is of use.
     async fn post(&self) -> Result<(), String> {
-        let posted = self.sink.publish(Channel::Commands, &self.event());
+        let posted = self.sink.publish(Channel::Commands, self.event());
         match tokio::time::timeout(STALE / 2, posted).await {
             Ok(result) => result.map_err(|error| error.to_string()),
             Err(_) => Err("it did not come in time".to_owned()),

@@ -77,7 +77,7 @@ impl Sink {
     pub(super) fn publish(
         &self,
         channel: Channel,
-        event: &Event,
+        event: Event,
     ) -> BoxFuture<'static, Result<(), PublishError>> {
         let acknowledged = self.enqueue(channel, event);
         Box::pin(async move {
@@ -89,15 +89,15 @@ impl Sink {
     fn enqueue(
         &self,
         channel: Channel,
-        event: &Event,
+        event: Event,
     ) -> Result<oneshot::Receiver<Result<(), PublishError>>, PublishError> {
-        let outgoing = self.out.outgoing(event)?;
+        let outgoing = self.out.outgoing(&event)?;
         let size = u32::try_from(outgoing.size()).map_err(|_| PublishError::TooLarge)?;
         let room = self.queue.clone().try_acquire_many_owned(size);
         let room = room.map_err(|_| PublishError::Overloaded)?;
         let (acknowledge, acknowledged) = oneshot::channel();
         let (out, deadline) = (self.out.clone(), self.out.clock.instant() + self.out.settings.patience);
-        let (lane, event) = ((channel, event.device.clone()), event.clone());
+        let lane = (channel, event.device.clone());
         let job = async move {
             let result = out.deliver(channel, &event, outgoing, deadline).await;
             drop(room);

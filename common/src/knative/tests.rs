@@ -64,7 +64,7 @@ fn settings(channel: &FakeChannel) -> SinkSettings {
 
 /// Publishes a command, which must end before the patience of the test.
 async fn publish(sink: &Sink, event: &Event) -> Result<(), PublishError> {
-    soon("the publisher's answer", sink.publish(Channel::Commands, event)).await
+    soon("the publisher's answer", sink.publish(Channel::Commands, event.clone())).await
 }
 
 /// What a subscription told its handler.

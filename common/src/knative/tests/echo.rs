@@ -23,7 +23,7 @@ async fn an_event_is_published_once_it_has_come_back() {
     let (mut channel, inbox) = (FakeChannel::scripted([]).await, Inbox::open(1 << 20));
     let sink = sink(&channel, &inbox, LONG);
     let mut stream = Stream::of(&inbox.hub, &[Channel::Commands]);
-    let mut published = sink.publish(Channel::Commands, &event("default/d1", "on"));
+    let mut published = sink.publish(Channel::Commands, event("default/d1", "on"));
     let posted = channel.posted().await;
     // The second post says that the first was taken.
     let again = channel.posted().await;
@@ -44,7 +44,7 @@ async fn what_another_sent_and_what_comes_by_another_channel_is_no_echo() {
     let (mut channel, inbox) = (FakeChannel::scripted([]).await, Inbox::open(1 << 20));
     let sink = sink(&channel, &inbox, LONG);
     let on = event("default/d1", "on");
-    let mut published = sink.publish(Channel::Commands, &on);
+    let mut published = sink.publish(Channel::Commands, on.clone());
     let posted = channel.posted().await;
     assert_eq!(inbox.push_command(&event("default/d1", "on")).await, 202);
     let text = serde_json::to_string(&on).unwrap();
@@ -64,7 +64,7 @@ async fn what_never_comes_back_is_said_not_to_arrive() {
     let said = "does not arrive at this replica";
     assert!(matches!(&heard, Err(PublishError::Unavailable(why)) if why.contains(said)), "{heard:?}");
     // Other channels are not waited for.
-    let published = sink.publish(Channel::Telemetry, &event("default/d1", "on"));
+    let published = sink.publish(Channel::Telemetry, event("default/d1", "on"));
     assert_eq!(soon("the channel's word is enough", published).await, Ok(()));
 }
 
@@ -73,7 +73,7 @@ async fn a_channel_is_not_believed_before_the_event_came_nor_an_echo_before_the_
     // The event comes at once, and the channel says so only at the second attempt.
     let (mut channel, inbox) = (FakeChannel::scripted([Answer::Status(503)]).await, Inbox::open(1 << 20));
     let sink = sink(&channel, &inbox, LONG);
-    let published = sink.publish(Channel::Commands, &event("default/d1", "on"));
+    let published = sink.publish(Channel::Commands, event("default/d1", "on"));
     push_back(&inbox, &channel.posted().await).await;
     assert_eq!(soon("the channel has it", published).await, Ok(()));
     assert_eq!(channel.posted().await.subject(), "on");

@@ -14,11 +14,11 @@ async fn a_device_keeps_its_order_across_a_retry_and_holds_up_no_other() {
     };
     let mut channel = FakeChannel::answering(answer).await;
     let sink = Sink::new(settings(&channel), Clock::system());
-    let first = sink.publish(Channel::Commands, &event("default/d1", "first"));
+    let first = sink.publish(Channel::Commands, event("default/d1", "first"));
     assert_eq!(channel.posted().await.subject(), "first");
-    let second = sink.publish(Channel::Commands, &event("default/d1", "second"));
+    let second = sink.publish(Channel::Commands, event("default/d1", "second"));
     assert_eq!(publish(&sink, &event("default/d2", "other")).await, Ok(()));
-    let elsewhere = sink.publish(Channel::Outcomes, &event("default/d1", "elsewhere"));
+    let elsewhere = sink.publish(Channel::Outcomes, event("default/d1", "elsewhere"));
     assert_eq!(soon("another channel is not held up", elsewhere).await, Ok(()));
     go.cancel();
     assert_eq!(soon("both are published", async { (first.await, second.await) }).await, (Ok(()), Ok(())));
@@ -53,7 +53,7 @@ async fn a_full_queue_refuses_at_once_and_recovers() {
     let large = |device: usize| Event { data: data.clone(), ..event(&format!("default/d{device}"), "large") };
     let mut waiting = Vec::new();
     loop {
-        let mut published = sink.publish(Channel::Commands, &large(waiting.len()));
+        let mut published = sink.publish(Channel::Commands, large(waiting.len()));
         match (&mut published).now_or_never() {
             None => waiting.push(published),
             Some(heard) => {
@@ -79,7 +79,7 @@ async fn one_channel_that_is_down_takes_no_turn_of_another() {
     };
     let channel = FakeChannel::answering(answer).await;
     let sink = Sink::new(settings(&channel), Clock::system());
-    let hang = |device| sink.publish(Channel::Telemetry, &event(&format!("default/d{device}"), "on"));
+    let hang = |device| sink.publish(Channel::Telemetry, event(&format!("default/d{device}"), "on"));
     let waiting: Vec<_> = (0..300).map(hang).collect();
     eventually("all turns of the channel are taken", || channel.unread() == 256).await;
     assert_eq!(publish(&sink, &event("default/d1", "on")).await, Ok(()));
@@ -90,8 +90,8 @@ async fn one_channel_that_is_down_takes_no_turn_of_another() {
 async fn a_publisher_that_goes_withdraws_nothing() {
     let mut channel = FakeChannel::scripted([Answer::Status(503)]).await;
     let sink = Sink::new(settings(&channel), Clock::system());
-    drop(sink.publish(Channel::Commands, &event("default/d1", "first")));
-    drop(sink.publish(Channel::Commands, &event("default/d1", "second")));
+    drop(sink.publish(Channel::Commands, event("default/d1", "first")));
+    drop(sink.publish(Channel::Commands, event("default/d1", "second")));
     drop(sink);
     for subject in ["first", "first", "second"] {
         assert_eq!(channel.posted().await.subject(), subject);

@@ -56,7 +56,7 @@ async fn a_channel_that_was_not_there_yet_is_found() {
     let elsewhere = FakeChannel::scripted([]).await;
     let targets = HashMap::from([(Channel::Commands, Target { url, token_file: None })]);
     let sink = Sink::new(SinkSettings { targets, ..settings(&elsewhere) }, Clock::system());
-    let published = sink.publish(Channel::Commands, &event("default/d1", "on"));
+    let published = sink.publish(Channel::Commands, event("default/d1", "on"));
     let retries = r#"drogue_knative_retries_total{channel="commands"} 2"#;
     eventually("two attempts are refused", || counts.render().contains(retries)).await;
     let mut channel = FakeChannel::listening(socket.listen(8).unwrap(), |_| Answer::Status(202));
@@ -173,7 +173,7 @@ async fn a_token_that_cannot_be_read_is_waited_for_and_its_file_named() {
     let name = file.display().to_string();
     assert!(matches!(&heard, Err(PublishError::Unavailable(why)) if why.contains(&name)), "{heard:?}");
     assert_eq!(channel.unread(), 0);
-    let published = with(LONG).publish(Channel::Commands, &event("default/d1", "on"));
+    let published = with(LONG).publish(Channel::Commands, event("default/d1", "on"));
     std::fs::write(&file, "one").unwrap();
     assert_eq!(soon("the token is found", published).await, Ok(()));
 }
