@@ -7,6 +7,7 @@ mod commands;
 mod fixture;
 mod identities;
 mod outcomes;
+mod pushed;
 mod registry;
 
 pub(crate) use fixture::{Fixture, OPERATOR};

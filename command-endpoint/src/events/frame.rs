@@ -85,4 +85,9 @@ mod tests {
         assert!(!frame.contains('\r'));
         assert_eq!(position(&Cursor("7".into())), b"id: 7\n\n");
     }
+
+    #[test]
+    fn where_there_are_no_positions_there_is_no_id() {
+        assert_eq!(position(&Cursor(String::new())), b"\n");
+    }
 }
